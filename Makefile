@@ -1,0 +1,53 @@
+# Every verb of the house; `make help` lists them. Thin: each is one command of `python -m spf` or of a tool.
+
+PYTHON ?= python3
+BASE ?= miniature
+SEED ?= 0
+QUICK ?=
+ARGS ?=
+
+BIN := .venv/bin
+SPF := $(BIN)/python -m spf
+STAMP := .venv/.installed
+DEMO := runs/demo-$(SEED)$(if $(QUICK),-quick)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint train-stage1 tensorboard miniature
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
+	@echo 'Variables: BASE=$(BASE) SEED=$(SEED) QUICK=$(QUICK) ARGS="$(ARGS)" PYTHON=$(PYTHON)'
+
+setup: $(STAMP) ## make .venv with the pinned versions; every other verb does it when needed
+
+# Once, and again when what is to be installed changes.
+$(STAMP): setup.py setup.cfg pyproject.toml constraints.txt
+	@command -v $(PYTHON) > /dev/null || { echo 'spf: no $(PYTHON) here; give one with make PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "spf: needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) -V 2>&1); give one with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## paint portraits, fine-tune the miniature, show original beside customised; SEED=1 paints others, QUICK=1 hurries
+	$(SPF) portraits paint --out $(DEMO)/portraits --count $(if $(QUICK),32,512) --seed $(SEED)
+	$(SPF) fit -c experiments/miniature/stage1.yaml --run $(DEMO)/stage1 --data.source $(DEMO)/portraits \
+		--trainer.max_steps $(if $(QUICK),2,250) --seed_everything $(SEED)
+	$(SPF) generate experiments/miniature/demo.txt --target 'wearing round glasses' --count 1 --seed 1$(SEED)0 \
+		--guidance_scale 4 --checkpoint $(DEMO)/stage1/checkpoints/last.ckpt --out $(DEMO) $(if $(QUICK),--steps 4)
+
+test: $(STAMP) ## all tests; ARGS="-k floors" picks some
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff's rules
+	$(BIN)/python -m ruff check .
+
+train-stage1: $(STAMP) ## standard fine-tuning: experiments/BASE/stage1.yaml; ARGS="--trainer.devices 8" goes to spf fit
+	$(if $(filter miniature,$(BASE)),$(SPF) portraits paint --out runs/portraits)
+	$(SPF) fit -c experiments/$(BASE)/stage1.yaml $(ARGS)
+
+tensorboard: $(STAMP) ## losses, speeds and sample grids of everything under runs
+	$(BIN)/python -m tensorboard.main --logdir runs
+
+miniature: $(STAMP) ## train the miniature base model from nothing, into runs/miniature; hours
+	$(SPF) miniature --out runs/miniature $(ARGS)

@@ -1,0 +1,7 @@
+"""SPF-Portrait: customise a text-to-image model on portraits and keep the original model everywhere else.
+
+The rooms, in reading order: ``notation`` (the paper's symbols), ``text`` (base text, target text, phrases), ``clip``,
+``backbones`` (what is asked of a text-to-image model; process; capture of attention), ``portraits`` (data),
+``miniature`` (a painted world with known truth, on which everything runs), ``sampling`` (pairs from one seed),
+``stages`` (training), ``pictures``, and ``__main__`` (the command line).
+"""

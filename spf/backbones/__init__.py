@@ -1,0 +1,40 @@
+"""Text-to-image models behind one small interface: Stable Diffusion 1.5 and its kin (the miniature among them)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from spf.backbones.base import Backbone
+from spf.backbones.loading import BASES, base_folder
+from spf.backbones.unet import UNetBackbone
+
+__all__ = ["BACKBONES", "BASES", "Backbone", "load_backbone"]
+
+BACKBONES: dict[str, type[UNetBackbone]] = {
+    "StableDiffusionPipeline": UNetBackbone,
+}
+"""Which backbone reads a diffusers folder, by ``_class_name`` in its model_index.json."""
+
+
+def load_backbone(base: str | Path, *, random_denoiser: bool = False) -> Backbone:
+    """The base model theta_0, in float32 on the CPU, in eval.
+
+    ``base`` is a name in ``BASES``, a diffusers folder, an id on the Hugging Face hub, or an original single-file
+    SD 1.5 checkpoint (.safetensors, .ckpt). ``random_denoiser`` draws the denoiser's weights from torch's seed, to
+    pretrain one: its folder then needs only config.json.
+
+    Raises FileNotFoundError when it cannot be had, ValueError when its weights do not fit; both say what to do.
+    """
+    location = BASES.get(str(base), str(base))
+    file = Path(location).expanduser()
+    if file.is_file():
+        return UNetBackbone.from_single_file(file)
+    folder = base_folder(location)
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise FileNotFoundError(f"{folder} is no diffusers folder: it has no model_index.json")
+    kind = json.loads(index.read_text())["_class_name"]
+    if kind not in BACKBONES:
+        raise ValueError(f"{folder} holds a {kind}; backbones exist for {', '.join(BACKBONES)}")
+    return BACKBONES[kind].from_folder(folder, random_denoiser=random_denoiser)

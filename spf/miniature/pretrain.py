@@ -1,0 +1,62 @@
+"""`make miniature`: every network of the miniature from nothing, each resumable, in the folder layout of diffusers.
+
+The UNet is trained by ``spf fit -c experiments/miniature/pretrain.yaml``, the very code that fine-tunes SD1.5.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import diffusers
+import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+
+from spf.miniature.contrast import train_clip
+from spf.miniature.shards import paint_portraits
+from spf.miniature.tokenizer import save_tokenizer
+from spf.miniature.vae import train_vae
+
+
+def pretrain_general_models(folder: Path, vae_steps: int = 2400, clip_steps: int = 1000) -> None:
+    """Tokenizer, VAE and CLIP: the models that have seen everything."""
+    vae = train_vae(folder, vae_steps)
+    train_clip(folder, vae, save_tokenizer(folder), clip_steps)
+
+
+def lay_out_base_model(folder: Path) -> None:
+    """What a pipeline's folder needs beside VAE and text encoder: the UNet's config, the scheduler and the index."""
+    unet = UNet2DConditionModel(
+        sample_size=16, in_channels=16, out_channels=16, layers_per_block=1, block_out_channels=(96, 128, 128),
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=128, attention_head_dim=(3, 4, 4), norm_num_groups=16)
+    unet.save_config(folder / "unet")
+    DDIMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, clip_sample=False, set_alpha_to_one=True,
+                  timestep_spacing="trailing").save_pretrained(folder / "scheduler")
+    index = {
+        "_class_name": "StableDiffusionPipeline", "_diffusers_version": diffusers.__version__,
+        "feature_extractor": [None, None], "requires_safety_checker": False, "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"]}
+    (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def paint_pretraining_portraits(out: Path, count: int = 20_000) -> Path:
+    """The home studio without targets, in varied words: all the base model ever sees."""
+    return paint_portraits(out, count, "home", (), "varied", seed=303, shard_size=2000)
+
+
+def ship(model: Path, checkpoint: Path, out: Path) -> None:
+    """Put the trained UNet beside the rest and write all of it in float16 under ``out``."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(model, out, ignore=shutil.ignore_patterns("checkpoints"))
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    unet = {name.removeprefix("backbone.denoiser."): value.contiguous() for name, value in state.items()}
+    save_file(unet, out / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    for weights in out.rglob("*.safetensors"):
+        half = {name: value.half() if value.is_floating_point() else value
+                for name, value in load_file(weights).items()}
+        save_file(half, weights, metadata={"format": "pt"})

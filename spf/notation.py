@@ -1,0 +1,101 @@
+"""Table 2 of the paper as typed records, and the seam types that every room may implement.
+
+Shape legend, used in every docstring and shape comment of the house:
+
+    B batch    C channels    h w latent grid (or a layer's token grid)
+    N image tokens (N = h*w of a layer)    T text tokens    P phrases    H heads    D head width
+
+Symbols of the paper and where they live:
+
+    x_0                      clean latent image, ``Backbone.encode``                    (B,C,h,w)
+    x_t, epsilon, t          ``Process.noised``, Gaussian noise, ``Process.times``      (B,C,h,w), (B,C,h,w), (B,)
+    alpha-bar_t              only inside ``spf.backbones.process``
+    y_base, y_tar            ``Prompt.base_text``, ``Prompt.target_text``; [y_base, y_tar] is ``Prompt.full_text``
+    E = tau_text(y)          ``Conditions.sequence``; E_base its rows ``Conditions.base_tokens``
+    epsilon_theta, v_theta   ``Prediction.output``
+    Q, K                     ``AttentionRecord.query``, ``AttentionRecord.text`` (UNet)
+    L                        ``len(Prediction.attention)``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+"""(x_t (B,C,h,w), t (B,)) -> the model's output (B,C,h,w), prompt and guidance scale already applied."""
+
+
+@dataclass(frozen=True)
+class AttentionRecord:
+    """One layer's attention as Eq. 3, 6 (UNet) and Eq. 14, 17 (MM-DiT) need it; all fields carry gradients.
+
+    F = SDPA(text, key, value); phrase maps A = SDPA(query, context_key, phrase indicator).
+    """
+
+    layer: str
+    grid: tuple[int, int]  # the layer's (h, w), N = h * w, image tokens row by row
+    text: Tensor  # (B,H,T,D) what asks:            K of the text (UNet), Q^txt (MM-DiT)
+    key: Tensor  # (B,H,N,D) what is matched:       Q of the image,       K^vis
+    value: Tensor  # (B,H,N,D) what is gathered:    Q of the image,       V^vis
+    query: Tensor  # (B,H,N,D) fine-grained term:   Q of the image,       Q^vis
+    context_key: Tensor  # (B,H,S,D) all keys of the model's own softmax: S = T (UNet), S = N + T (MM-DiT)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Textual features E = tau_text(y) of a batch of prompts, and where base text and phrases stand in them (Eq. 2).
+
+    ``phrase_weights`` holds 1/|tokens of phrase i| in the rows of phrase i and zero elsewhere, so that
+    ``attention @ phrase_weights`` is the mean attention of each phrase. Column i is phrase i of the prompt; a phrase
+    that truncation removed, like a column that only pads the batch, is all zero and so has no map.
+    """
+
+    sequence: Tensor  # (B,T,E) token features
+    pooled: Tensor | None  # (B,F) sentence features, for backbones that read them
+    base_tokens: Tensor  # (B,T) bool: content tokens of the base text (no BOS, EOT, padding)
+    phrase_weights: Tensor  # (B,T,P) float32
+
+    def to(self, device: torch.device | str) -> Conditions:
+        """The same conditions on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return replace(self, **moved)
+
+    def followed_by(self, other: Conditions) -> Conditions:
+        """This batch and then ``other`` along B, as one batch (for classifier-free guidance); P is the larger one."""
+        phrases = max(self.phrase_weights.shape[-1], other.phrase_weights.shape[-1])
+        widened = [functional.pad(c.phrase_weights, (0, phrases - c.phrase_weights.shape[-1])) for c in (self, other)]
+        return Conditions(
+            sequence=torch.cat([self.sequence, other.sequence]),
+            pooled=None if self.pooled is None else torch.cat([self.pooled, other.pooled]),
+            base_tokens=torch.cat([self.base_tokens, other.base_tokens]),
+            phrase_weights=torch.cat(widened),  # (B1+B2,T,P)
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the denoising model says of x_t: epsilon_theta or v_theta, and what its attention layers saw."""
+
+    output: Tensor  # (B,C,h,w)
+    attention: tuple[AttentionRecord, ...] = ()  # one record a layer, in the order of the forward pass; () uncaptured
+
+
+class Guidance:
+    """Seam: what is changed while generating. This neutral one changes nothing; a method overrides either half.
+
+    Floor 0 cannot name floors above it: ``texts`` are ``spf.text.Prompt``, ``backbone`` is a ``Backbone``.
+    """
+
+    def edit(self, texts: Sequence[Any], conditions: Conditions, backbone: Any) -> Conditions:
+        """Once per batch, before the first step: edited conditions of the prompts (the negative half is not seen)."""
+        return conditions
+
+    def adjust(self, x_t: Tensor, t: Tensor, denoise: Denoise) -> Tensor:
+        """Every step: the output (B,C,h,w) to step with. x_t (B,C,h,w) may be moved in place; t is (B,)."""
+        return denoise(x_t, t)

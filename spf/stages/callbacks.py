@@ -1,0 +1,91 @@
+"""What watches a training: sample grids, throughput and memory."""
+
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from spf.backbones import load_backbone
+from spf.pictures import labelled_grid, save_png
+from spf.sampling import generate
+from spf.text import Prompt
+
+
+class SampleGrid(Callback):
+    """Original beside current for fixed prompts, each with its own seed, at step 0 and every N steps.
+
+    The original is made from the base text by the base model, the current one from base + target text: the pair the
+    paper compares. Grids go to TensorBoard and to ``samples/`` in the run directory.
+
+    Args:
+        base_texts: one row each.
+        target_text: added to every base text for the current model; "" shows plain pollution.
+        every_n_steps: in optimizer steps; 0 makes none.
+        seed: the first row's; the others count up from it.
+        steps: DDIM steps.
+        guidance_scale: of classifier-free guidance.
+    """
+
+    def __init__(self, base_texts: Sequence[str] = (), target_text: str = "", every_n_steps: int = 500, seed: int = 7,
+                 steps: int = 20, guidance_scale: float = 7.5) -> None:
+        self.prompts = [Prompt(text, target_text) for text in base_texts]
+        self.seeds = list(range(seed, seed + len(self.prompts)))
+        self.every_n_steps, self.steps, self.guidance_scale = every_n_steps, steps, guidance_scale
+        self._shown = -1
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.prompts or not self.every_n_steps:
+            return
+        # after a resume the original is no longer in the module
+        base = module.backbone if trainer.global_step == 0 else self._original(module)
+        self.originals = self._sample(base, [prompt.base for prompt in self.prompts])
+        self._show(trainer, module)
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        due = self.prompts and self.every_n_steps and trainer.global_step % self.every_n_steps == 0
+        if due and trainer.global_step != self._shown:
+            self._show(trainer, module)
+
+    def _original(self, module: LightningModule) -> Any:
+        base = load_backbone(module.hparams["base"], random_denoiser=module.hparams["denoiser"] == "random")
+        return base.to(module.device)
+
+    def _sample(self, backbone: Any, prompts: list[Prompt]) -> Tensor:
+        return generate(backbone, prompts, self.seeds, steps=self.steps, guidance_scale=self.guidance_scale,
+                        progress=False)
+
+    def _show(self, trainer: Trainer, module: LightningModule) -> None:
+        self._shown = trainer.global_step
+        pairs = torch.stack([self.originals, self._sample(module.backbone, self.prompts)], 1)  # (B,2,3,H,W)
+        picture = labelled_grid(pairs, columns=("original", f"step {trainer.global_step}"))
+        trainer.logger.experiment.add_image("samples/original_current", picture, trainer.global_step)
+        save_png(picture, Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:06d}.png")
+
+
+class Throughput(Callback):
+    """Samples per second over all devices and peak memory in GiB, as often as the trainer logs."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._since, self._samples = time.perf_counter(), 0
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        self._samples += len(batch) * trainer.world_size
+        if (trainer.fit_loop.total_batch_idx + 1) % trainer.log_every_n_steps == 0 and trainer.logger:
+            speed = self._samples / (time.perf_counter() - self._since)
+            numbers = {"speed/samples_per_second": speed, "speed/peak_memory_gib": _peak_memory(module.device)}
+            trainer.logger.log_metrics(numbers, trainer.global_step)
+            self._since, self._samples = time.perf_counter(), 0
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

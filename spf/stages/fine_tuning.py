@@ -1,0 +1,103 @@
+"""Stage 1: standard fine-tuning. It teaches the target attribute, and pollutes everything else (paper, Sec. 3.1)."""
+
+from typing import Any, Literal
+
+import torch
+from diffusers.optimization import get_scheduler
+from lightning import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+
+from spf.backbones import load_backbone
+from spf.portraits.datamodule import PortraitBatch
+from spf.stages.randomness import draw
+from spf.text import Prompt
+
+
+class StandardFineTuning(LightningModule):
+    """All denoiser weights learn epsilon (or v) on base + target text, Eq. 1.
+
+    Args:
+        base: the original model: a name in ``spf.backbones.BASES``, a diffusers folder, a hub id or a single file.
+        denoiser: "pretrained" weights of the base, or "random" ones of its configuration, to pretrain it.
+        learning_rate: the paper's 1e-5.
+        lr_scheduler: as diffusers names them; steps are optimizer steps, whatever the number of devices.
+        lr_warmup_steps: for "constant_with_warmup" and "cosine".
+        weight_decay: of AdamW with betas (0.9, 0.999).
+        caption_dropout: share of samples trained on the empty text, for classifier-free guidance.
+        gradient_checkpointing: trade time for memory (non-reentrant).
+        cache_latents: keep each portrait's latent (the posterior's mode) in memory, so that it is encoded once.
+        seed: of noise, timesteps and dropout, together with the epoch and the sample's id.
+    """
+
+    def __init__(
+        self,
+        base: str = "miniature",
+        denoiser: Literal["pretrained", "random"] = "pretrained",
+        learning_rate: float = 1e-5,
+        lr_scheduler: Literal["constant", "constant_with_warmup", "cosine"] = "constant",
+        lr_warmup_steps: int = 0,
+        weight_decay: float = 0.01,
+        caption_dropout: float = 0.0,
+        gradient_checkpointing: bool = False,
+        cache_latents: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.strict_loading = False  # checkpoints hold what learns; on_load_checkpoint checks that all of it is there
+        torch.manual_seed(seed)
+        self.backbone = load_backbone(base, random_denoiser=denoiser == "random")
+        self.backbone.train().denoiser.requires_grad_(True).to(memory_format=torch.channels_last)
+        if gradient_checkpointing:
+            self.backbone.enable_gradient_checkpointing()
+        self._latents: dict[str, Tensor] = {}
+
+    def training_step(self, batch: PortraitBatch, batch_index: int) -> Tensor:
+        h = self.hparams
+        shape = self.backbone.latent_shape(*batch.image.shape[-2:])
+        chance = draw(self.backbone.process, shape, batch.ids, h["seed"], self.current_epoch, h["caption_dropout"])
+        t, noise = (x.to(self.device, non_blocking=True) for x in (chance.t, chance.noise))
+        conditions = self.backbone.condition(self._prompts(batch, chance.keep_text))
+        x0 = self._encode(batch, chance.posterior)
+        # ---- Eq. 1: L_diff = || epsilon - epsilon_theta(x_t, t, tau_text([y_base, y_tar])) ||^2 ----
+        x_t = self.backbone.process.noised(x0, noise, t)
+        output = self.backbone.denoise(x_t, t, conditions).output
+        loss = F.mse_loss(output.float(), self.backbone.process.target(x0, noise, t))
+        self.log("loss/diffusion", loss, prog_bar=True, batch_size=len(batch.ids))
+        return loss
+
+    def _prompts(self, batch: PortraitBatch, keep: list[bool]) -> list[Prompt]:
+        texts = zip(batch.base_text, batch.target_text, keep, strict=True)
+        return [Prompt(base, target) if kept else Prompt("") for base, target, kept in texts]
+
+    def _encode(self, batch: PortraitBatch, posterior: Tensor) -> Tensor:
+        if not self.hparams["cache_latents"]:
+            return self.backbone.encode(batch.image, posterior.to(self.device, non_blocking=True))
+        new = [row for row, name in enumerate(batch.ids) if name not in self._latents]
+        if new:
+            latents = self.backbone.encode(batch.image[new])
+            self._latents.update({batch.ids[row]: latent for row, latent in zip(new, latents.cpu(), strict=True)})
+        return torch.stack([self._latents[name] for name in batch.ids]).to(self.device, non_blocking=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        h = self.hparams
+        optimizer = torch.optim.AdamW(
+            self.backbone.denoiser.parameters(), h["learning_rate"], (0.9, 0.999), weight_decay=h["weight_decay"],
+            fused=True)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = get_scheduler(h["lr_scheduler"], optimizer, num_warmup_steps=h["lr_warmup_steps"],
+                                 num_training_steps=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in self._trainable()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        missing = [name for name in self._trainable() if name not in checkpoint["state_dict"]]
+        if missing:
+            raise ValueError(f"the checkpoint lacks {len(missing)} trained weights, {missing[0]} among them: it "
+                             f"belongs to another base model than {self.hparams['base']!r}")
+
+    def _trainable(self) -> list[str]:
+        return [name for name, weight in self.named_parameters() if weight.requires_grad]

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from spf.pictures import MARGIN
+from spf.portraits.datamodule import PortraitData
+from spf.stages.callbacks import SampleGrid, Throughput
+from spf.stages.fine_tuning import StandardFineTuning
+
+
+def test_grids_and_speed_reach_tensorboard(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    grid = SampleGrid(["a woman", "a man"], every_n_steps=2, steps=2)
+    trainer = Trainer(max_steps=4, default_root_dir=tmp_path, logger=TensorBoardLogger(tmp_path, name="", version=""),
+                      callbacks=[grid, Throughput()], log_every_n_steps=1, enable_progress_bar=False,
+                      enable_checkpointing=False, enable_model_summary=False, accelerator="cpu")
+    stage = StandardFineTuning(str(tiny_sd15), learning_rate=1e-2)
+    trainer.fit(stage, PortraitData(str(portraits), 64, 4, num_workers=0))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [e.step for e in events.Images("samples/original_current")] == [0, 2, 4]
+    assert len(events.Scalars("speed/samples_per_second")) == 4
+    assert events.Scalars("speed/peak_memory_gib")[-1].value > 0.1
+    left, right = halves(tmp_path / "samples" / "step_000000.png")
+    assert np.array_equal(left, right)  # nothing has been learnt, and there is no target
+    left, right = halves(tmp_path / "samples" / "step_000004.png")
+    assert not np.array_equal(left, right)
+
+
+def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    picture = np.asarray(Image.open(path))[-64 - MARGIN:-MARGIN]
+    return picture[:, MARGIN:MARGIN + 64], picture[:, 2 * MARGIN + 64:2 * MARGIN + 128]
+
+
+def test_after_a_resume_the_original_is_the_base_model_again(tiny_sd15: Path) -> None:
+    stage = StandardFineTuning(str(tiny_sd15))
+    untouched = stage.backbone.denoiser.conv_in.weight.detach().clone()
+    torch.nn.init.ones_(stage.backbone.denoiser.conv_in.weight)
+    assert torch.equal(SampleGrid()._original(stage).denoiser.conv_in.weight, untouched)

@@ -1,0 +1,115 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.nn import functional as F
+
+from spf.portraits.datamodule import PortraitBatch, PortraitData
+from spf.stages.fine_tuning import StandardFineTuning
+from spf.stages.randomness import draw
+from spf.text import Prompt
+
+
+def trainer(folder: Path, steps: int, **more: Any) -> Trainer:
+    return Trainer(max_steps=steps, default_root_dir=folder, logger=False, enable_progress_bar=False,
+                   enable_checkpointing="callbacks" in more, enable_model_summary=False, accelerator="cpu", **more)
+
+
+def data(source: Path) -> PortraitData:
+    return PortraitData(str(source), resolution=64, train_batch_size=4, num_workers=0)
+
+
+def loss(stage: StandardFineTuning, batch: PortraitBatch) -> torch.Tensor:
+    stage.log = lambda *_, **__: None
+    return stage.training_step(batch, 0)
+
+
+def test_the_loss_is_equation_1(tiny_sd15: Path, batch: PortraitBatch) -> None:
+    stage = StandardFineTuning(str(tiny_sd15), seed=5)
+    chance = draw(stage.backbone.process, (4, 8, 8), batch.ids, 5, 0)
+    x0 = stage.backbone.encode(batch.image, chance.posterior)
+    alpha_bar = stage.backbone.process.alphas_cumprod[chance.t].view(-1, 1, 1, 1)
+    x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * chance.noise
+    texts = [f"{base}, {target}" for base, target in zip(batch.base_text, batch.target_text, strict=True)]
+    tokens = stage.backbone.tokenizers["tokenizer"](texts, padding="max_length", truncation=True, return_tensors="pt")
+    features = stage.backbone.encoders["text_encoder"](tokens.input_ids).last_hidden_state
+    expected = F.mse_loss(stage.backbone.denoiser(x_t, chance.t, features).sample, chance.noise)
+    assert torch.allclose(loss(stage, batch), expected, rtol=1e-4)
+
+
+def test_only_the_denoiser_learns(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    stage = StandardFineTuning(str(tiny_sd15), learning_rate=1e-3)
+    before = {name: value.clone() for name, value in stage.state_dict().items()}
+    trainer(tmp_path, 2).fit(stage, data(portraits))
+    changed = {name for name, value in stage.state_dict().items() if not torch.equal(value, before[name])}
+    learnt = {name for name, _ in stage.named_parameters() if name.startswith("backbone.denoiser.")}
+    assert changed <= learnt and len(changed) > 0.95 * len(learnt)
+
+
+def test_it_learns(tiny_sd15: Path, batch: PortraitBatch) -> None:
+    stage = StandardFineTuning(str(tiny_sd15))
+    optimizer = torch.optim.AdamW(stage.backbone.denoiser.parameters(), 1e-3)
+    losses = []
+    for _ in range(12):
+        losses.append(loss(stage, batch))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, batch: PortraitBatch) -> None:
+    gradients = []
+    for checkpointing in (False, True):
+        stage = StandardFineTuning(str(tiny_sd15), gradient_checkpointing=checkpointing).train()
+        loss(stage, batch).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in stage.backbone.denoiser.parameters()]))
+    assert torch.allclose(*gradients, atol=1e-6) and gradients[0].abs().sum() > 0
+
+
+def test_cached_latents_are_the_posterior_mode_and_made_once(tiny_sd15: Path, batch: PortraitBatch,
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = StandardFineTuning(str(tiny_sd15), cache_latents=True)
+    encoded: list[int] = []
+    encode = stage.backbone.encode
+    monkeypatch.setattr(stage.backbone, "encode", lambda image: encoded.append(len(image)) or encode(image))
+    first, second = (stage._encode(batch, torch.zeros(4, 4, 8, 8)) for _ in range(2))
+    assert encoded == [4] and torch.equal(first, second) and torch.equal(first, encode(batch.image))
+
+
+def test_caption_dropout_empties_whole_texts(tiny_sd15: Path, batch: PortraitBatch) -> None:
+    stage = StandardFineTuning(str(tiny_sd15))
+    kept, dropped = stage._prompts(batch, [True, False, True, True])[:2]
+    assert kept == Prompt(batch.base_text[0], batch.target_text[0]) and dropped == Prompt("")
+
+
+def test_random_weights_come_from_the_seed(tiny_sd15: Path) -> None:
+    stages = [StandardFineTuning(str(tiny_sd15), denoiser="random", seed=seed) for seed in (1, 1, 2)]
+    first, same, other = (stage.backbone.denoiser.conv_in.weight for stage in stages)
+    assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    options = {"learning_rate": 1e-3, "lr_scheduler": "cosine", "caption_dropout": 0.2}
+    whole, resumed = (StandardFineTuning(str(tiny_sd15), **options) for _ in range(2))
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=4, save_top_k=-1)
+    trainer(tmp_path, 8, callbacks=[keep]).fit(whole, data(portraits))
+    # the portraits are four batches: step 4 ends the first epoch
+    trainer(tmp_path, 8).fit(resumed, data(portraits), ckpt_path=tmp_path / "step=4.ckpt")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_checkpoints_hold_what_learns_and_say_what_they_miss(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    stage = StandardFineTuning(str(tiny_sd15))
+    fit = trainer(tmp_path, 1)
+    fit.fit(stage, data(portraits))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    checkpoint = torch.load(tmp_path / "c.ckpt", weights_only=True)
+    assert all(name.startswith("backbone.denoiser.") for name in checkpoint["state_dict"])
+    del checkpoint["state_dict"]["backbone.denoiser.conv_in.weight"]
+    with pytest.raises(ValueError, match="conv_in.weight among them"):
+        stage.on_load_checkpoint(checkpoint)

@@ -1,0 +1,26 @@
+import torch
+
+from spf.backbones.process import Diffusion
+from spf.stages.randomness import draw
+
+PROCESS = Diffusion({"num_train_timesteps": 1000, "beta_schedule": "linear"})
+SHAPE = (4, 8, 8)
+
+
+def test_draws_depend_on_seed_epoch_and_id_alone() -> None:
+    both, reverse = (draw(PROCESS, SHAPE, ids, 0, 1) for ids in (["a", "b"], ["b", "a"]))
+    assert torch.equal(both.noise[0], reverse.noise[1]) and both.t[0] == reverse.t[1]
+    for name, seed, epoch in (("a", 1, 1), ("a", 0, 2), ("c", 0, 1)):
+        assert not torch.equal(draw(PROCESS, SHAPE, [name], seed, epoch).noise[0], both.noise[0])
+
+
+def test_draws_have_their_distributions() -> None:
+    draws = draw(PROCESS, SHAPE, [str(i) for i in range(2000)], 0, 0, caption_dropout=0.1)
+    assert abs(draws.noise.mean()) < 0.01 and abs(draws.noise.std() - 1) < 0.01
+    assert abs((draws.noise * draws.posterior).mean()) < 0.01
+    assert draws.t.min() < 10 and draws.t.max() > 989 and abs(draws.t.float().mean() - 500) < 20
+    assert 0.88 < sum(draws.keep_text) / 2000 < 0.92
+
+
+def test_without_dropout_every_text_is_kept() -> None:
+    assert all(draw(PROCESS, SHAPE, [str(i) for i in range(200)], 0, 0).keep_text)

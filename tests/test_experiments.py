@@ -1,0 +1,109 @@
+"""Every experiment says on top what it reproduces and by which command, and that very command is understood."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spf.__main__ import main
+from tests.house import ROOT, run
+
+EXPERIMENTS = sorted(file.relative_to(ROOT) for file in (ROOT / "experiments").rglob("*.y*ml"))
+COMMAND = re.compile(r"\bspf (?P<arguments>(?:fit|test) [^`\n]*)")
+LABELS = ("Command:", "Hours:", "Expected:")
+SOURCE = re.compile(r"Table \d|Fig\. \d|Sec\. \d|Eq\. \d|`make \w+`")
+
+every_experiment = pytest.mark.parametrize("file", EXPERIMENTS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the checkout, where commands are meant; Lightning warns when pytest's own arguments stand beside ours."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["spf"])
+
+
+def header(file: Path) -> str:
+    """The comment on top."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    end = next(number for number, line in enumerate(lines) if not line.startswith("#"))
+    return "\n".join(lines[:end])
+
+
+def arguments(file: Path) -> list[str]:
+    """What the comment on top passes to spf."""
+    return shlex.split(COMMAND.search(header(file))["arguments"])
+
+
+def printed_config(command: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The whole configuration that a command line amounts to; raises SystemExit when it is not understood."""
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--print_config"])
+    output = capsys.readouterr()
+    if stop.value.code:
+        raise SystemExit(output.err)
+    return yaml.safe_load(output.out)
+
+
+@every_experiment
+def test_the_comment_on_top_says_what_it_is(file: Path) -> None:
+    comment = header(file)
+    assert [label for label in LABELS if label not in comment] == []
+    assert SOURCE.search(comment), "which row, panel, section or verb it reproduces"
+    assert "-c" in arguments(file) and file.as_posix() in arguments(file)
+
+
+@every_experiment
+def test_its_command_is_understood(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = dict(leaves(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))))
+    meant = dict(leaves(printed_config(arguments(file), capsys)))
+    from_the_file = said.keys() - {word.lstrip("-") for word in arguments(file)}
+    assert {key: meant[key] for key in from_the_file} == {key: said[key] for key in from_the_file}
+
+
+def leaves(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value with its dotted key as the command line spells it, classes by their short names."""
+    for key, value in config.items():
+        here = path if key == "init_args" else f"{path}.{key}".lstrip(".")
+        if isinstance(value, dict):
+            yield from leaves(value, here)
+        else:
+            yield here, value.rsplit(".", 1)[-1] if key == "class_path" else value
+
+
+@every_experiment
+def test_a_misspelt_key_is_an_error(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, copy = yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), tmp_path / "misspelt.yaml"
+    command = [str(copy) if word == file.as_posix() else word for word in arguments(file)]
+    for section in sections(config):
+        key = list(section)[-1]
+        section[key + "z"] = section.pop(key)
+        copy.write_text(yaml.safe_dump(config))
+        with pytest.raises(SystemExit, match=f"{key}z"):
+            printed_config(command, capsys)
+        section[key] = section.pop(key + "z")
+
+
+def sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The configuration and every mapping in it."""
+    yield config
+    for value in list(config.values()):
+        if isinstance(value, dict):
+            yield from sections(value)
+
+
+def test_the_slurm_script_starts_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    srun = tmp_path / "srun"
+    srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    srun.chmod(0o755)
+    script = ["bash", "experiments/slurm/train.sbatch", "experiments/sd15/stage1.yaml", "--data.source", "two words"]
+    started = run(script, cwd=ROOT, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_NTASKS_PER_NODE="8", SLURM_NNODES="2")
+    assert started.returncode == 0, started.stdout
+    program, *command = started.stdout.splitlines()
+    config = printed_config(command, capsys)
+    assert program.endswith("/spf") and config["data"]["source"] == "two words"
+    assert (config["trainer"]["devices"], config["trainer"]["num_nodes"]) == ("8", 2)

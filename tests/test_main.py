@@ -1,0 +1,93 @@
+"""The command line on a real SD 1.5, shrunk in width only: fit, resume, generate, export, and its words on mistakes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image
+
+from spf.__main__ import main
+from spf.miniature.shards import paint_portraits
+from spf.sampling import initial_noise
+
+
+@pytest.fixture(scope="module")
+def run(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two steps of `spf fit`."""
+    folder = tmp_path_factory.mktemp("run")
+    paint_portraits(folder / "portraits", 8, resolution=64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+        main(fit_arguments(tiny_sd15, folder, 2))
+    return folder
+
+
+def fit_arguments(base: Path, folder: Path, steps: int) -> list[str]:
+    changes = {"run": folder / "run", "model.base": base, "model.learning_rate": 1e-3, "data.resolution": 64,
+               "data.source": folder / "portraits", "data.train_batch_size": 4, "data.num_workers": 0,
+               "trainer.max_steps": steps, "trainer.log_every_n_steps": 1, "samples.steps": 2,
+               "samples.every_n_steps": 2, "checkpoint.every_n_train_steps": 1, "trainer.enable_progress_bar": "false"}
+    return ["fit", "-c", "experiments/sd15/stage1.yaml",
+            *(part for key, value in changes.items() for part in (f"--{key}", str(value)))]
+
+
+def test_fit_leaves_logs_samples_config_and_checkpoints(run: Path) -> None:
+    names = {path.name for path in (run / "run").rglob("*")}
+    assert {"config.yaml", "last.ckpt", "step_000000.png", "step_000002.png"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert not any(name.endswith(".partial") for name in names)
+
+
+def test_the_same_command_resumes_in_the_same_directory(run: Path, tiny_sd15: Path, tmp_path: Path,
+                                                        capsys: pytest.CaptureFixture[str],
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    main(fit_arguments(tiny_sd15, run, 2))
+    assert "resuming from" in capsys.readouterr().out
+    assert torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert not list((run / "run").glob("version_*"))
+
+
+def test_generate_shows_pairs_and_keeps_single_images(run: Path, tmp_path: Path,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "pairs"
+    main(["generate", "a woman in a brown jacket, a curtain background", "--target", "blonde hair", "--seed", "7",
+          "--count", "2", "--steps", "2", "--checkpoint", str(run / "run/checkpoints/last.ckpt"), "--out", str(out)])
+    assert str(out / "original_customised.png") in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == [
+        "000_seed7_customised.png", "000_seed7_original.png", "001_seed8_customised.png", "001_seed8_original.png",
+        "original_customised.png"]
+    assert Image.open(out / "000_seed7_original.png").size == (64, 64)
+
+
+def test_an_export_gives_our_image_in_a_stock_pipeline(run: Path, tmp_path: Path) -> None:
+    checkpoint = str(run / "run/checkpoints/last.ckpt")
+    main(["export", checkpoint, str(tmp_path / "exported"), "--to", "diffusers"])
+    main(["generate", "a woman", "--target", "blonde hair", "--count", "1", "--steps", "3", "--checkpoint", checkpoint,
+          "--out", str(tmp_path)])
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "exported")
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
+    theirs = pipeline("a woman, blonde hair", num_inference_steps=3, guidance_scale=7.5,
+                      latents=initial_noise([7], (4, 8, 8)), output_type="np").images[0]
+    ours = np.asarray(Image.open(tmp_path / "000_seed7_customised.png")) / 255
+    assert np.abs(ours - theirs).max() <= 1.5 / 255
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), [
+    (["generate", "a woman", "--checkpoint", "nowhere.ckpt"], "nowhere.ckpt"),
+    (["generate", "a woman", "--base", "models/nowhere"], "hf download"),
+    (["portraits", "paint", "--targets", "[crown]", "--out", "unused"], "no target crown"),
+])
+def test_a_mistake_is_one_clear_line(arguments: list[str], complaint: str) -> None:
+    with pytest.raises(SystemExit) as error:
+        main(arguments)
+    assert complaint in str(error.value) and str(error.value).startswith("spf: ")
+
+
+def test_a_misspelt_key_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "-c", "experiments/sd15/stage1.yaml", "--model.learning_rat", "1"])
+    assert "learning_rat" in capsys.readouterr().err

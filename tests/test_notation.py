@@ -1,0 +1,47 @@
+"""Table 2 as records."""
+
+import torch
+
+from spf.notation import Conditions, Guidance, Prediction
+
+
+def conditions(batch: int, phrases: int, pooled: bool = False) -> Conditions:
+    return Conditions(
+        sequence=torch.randn(batch, 5, 4),
+        pooled=torch.randn(batch, 3) if pooled else None,
+        base_tokens=torch.ones(batch, 5, dtype=torch.bool),
+        phrase_weights=torch.rand(batch, 5, phrases),
+    )
+
+
+def test_followed_by_keeps_both_batches_and_widens_the_phrases() -> None:
+    first, second = conditions(1, 1), conditions(2, 3)
+    both = first.followed_by(second)
+    assert torch.equal(both.sequence, torch.cat([first.sequence, second.sequence]))
+    assert both.base_tokens.shape == (3, 5)
+    assert torch.equal(both.phrase_weights[:1, :, :1], first.phrase_weights)
+    assert not both.phrase_weights[:1, :, 1:].any()
+    assert torch.equal(both.phrase_weights[1:], second.phrase_weights)
+    assert both.pooled is None
+
+
+def test_followed_by_joins_sentence_features() -> None:
+    first, second = conditions(1, 1, pooled=True), conditions(1, 1, pooled=True)
+    assert torch.equal(first.followed_by(second).pooled, torch.cat([first.pooled, second.pooled]))
+
+
+def test_to_moves_every_field() -> None:
+    for pooled in (False, True):
+        moved = conditions(1, 2, pooled).to("meta")
+        assert all(value is None or value.is_meta for value in vars(moved).values())
+
+
+def test_an_uncaptured_prediction_has_no_records() -> None:
+    assert Prediction(torch.zeros(1)).attention == ()
+
+
+def test_neutral_guidance_hands_everything_through() -> None:
+    guidance, some = Guidance(), conditions(1, 1)
+    output = torch.randn(1)
+    assert guidance.edit([], some, None) is some
+    assert guidance.adjust(torch.zeros(1), torch.zeros(1), lambda x_t, t: output) is output

@@ -1,0 +1,103 @@
+"""Images depend on prompt and seed alone, and equal a stock pipeline's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from torch import Tensor
+
+from spf.backbones import Backbone
+from spf.notation import Conditions, Denoise, Guidance
+from spf.sampling import generate, initial_noise
+from spf.text import Prompt
+
+QUICK: dict[str, Any] = {"steps": 3, "chunk": 2, "progress": False}
+MAN = Prompt("a man in a red shirt", "a hat")
+
+
+def test_initial_noise_is_each_seeds_own() -> None:
+    both = initial_noise([5, 7], (4, 8, 8))
+    assert torch.equal(both[1:], initial_noise([7], (4, 8, 8)))
+    assert torch.equal(both[0], torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(5)))
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "base"])
+@pytest.mark.parametrize("guidance_scale", [1.0, 7.5])
+def test_equals_a_stock_pipeline(
+    backbone: Backbone, tiny_sd15: Path, prompt: Prompt, scheduler: Any, guidance_scale: float
+) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd15)
+    pipeline.set_progress_bar_config(disable=True)
+    if scheduler == "ddim":
+        pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    noise = initial_noise([1, 2], backbone.latent_shape())
+    texts = [prompt.full_text, MAN.full_text]
+    options = {"num_inference_steps": 3, "guidance_scale": guidance_scale, "height": 64, "width": 64}
+    stock = pipeline(texts, latents=noise, output_type="pt", **options).images
+    ours = generate(backbone, [prompt, MAN], [1, 2], scheduler=scheduler, guidance_scale=guidance_scale, **QUICK)
+    assert (ours - stock).abs().max() <= 1 / 255
+
+
+def test_an_image_depends_neither_on_number_nor_on_order(backbone: Backbone, prompt: Prompt) -> None:
+    three = generate(backbone, [prompt, MAN, prompt], [1, 2, 3], **QUICK)
+    assert torch.equal(three[[2, 1]], generate(backbone, [prompt, MAN], [3, 2], **QUICK))
+    assert torch.equal(three[:1], generate(backbone, [prompt], [1], **QUICK))
+    assert three.shape == (3, 3, 64, 64) and 0 <= three.min() <= three.max() <= 1 and three.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", [DDPMScheduler, EulerDiscreteScheduler])
+def test_other_base_schedulers(backbone: Backbone, prompt: Prompt, kind: type) -> None:
+    """A stochastic one draws from the sample's own generator; one in sigmas scales its input."""
+    backbone.scheduler = kind.from_config(backbone.scheduler.config)
+    two = generate(backbone, [prompt, MAN], [1, 2], scheduler="base", **QUICK)
+    assert torch.equal(two[1:], generate(backbone, [MAN], [2], scheduler="base", **QUICK))
+
+
+def test_a_pair_shares_its_noise(backbone: Backbone, prompt: Prompt) -> None:
+    original = generate(backbone, [prompt.base], [1], **QUICK)
+    assert torch.equal(original, generate(backbone, [Prompt(prompt.base_text)], [1], **QUICK))
+    assert not torch.equal(original, generate(backbone, [prompt], [1], **QUICK))
+
+
+def test_size_and_mode(backbone: Backbone, prompt: Prompt) -> None:
+    backbone.train()
+    assert generate(backbone, [prompt], [1], height=64, width=128, **QUICK).shape == (1, 3, 64, 128)
+    assert backbone.training
+
+
+class Recorder(Guidance):
+    """Edits the features, moves x_t and adds to the output, and remembers what it was given."""
+
+    def edit(self, texts: Sequence[Any], conditions: Conditions, backbone: Any) -> Conditions:
+        self.texts, self.given = list(texts), conditions
+        return conditions
+
+    def adjust(self, x_t: Tensor, t: Tensor, denoise: Denoise) -> Tensor:
+        self.t = t
+        x_t.mul_(0.5)
+        return denoise(x_t, t) + 0.1
+
+
+def test_guidance_sees_the_prompts_and_changes_the_images(backbone: Backbone, prompt: Prompt) -> None:
+    recorder = Recorder()
+    changed = generate(backbone, [prompt], [1], guidance=recorder, **QUICK)
+    assert not torch.equal(changed, generate(backbone, [prompt], [1], **QUICK))
+    assert recorder.texts == [prompt, prompt] and len(recorder.given.sequence) == 2 and recorder.t.shape == (2,)
+
+
+def test_each_image_needs_a_prompt_and_a_seed(backbone: Backbone, prompt: Prompt) -> None:
+    for prompts, seeds in (([prompt], [1, 2]), ([], [])):
+        with pytest.raises(ValueError, match="needs one of both"):
+            generate(backbone, prompts, seeds)
+
+
+def test_progress_is_shown_unless_disabled(
+    backbone: Backbone, prompt: Prompt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generate(backbone, [prompt], [1], steps=1, chunk=1, progress=False)
+    assert "image" not in capsys.readouterr().err
+    generate(backbone, [prompt], [1], steps=1, chunk=1)
+    assert "1/1" in capsys.readouterr().err
