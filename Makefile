@@ -32,7 +32,7 @@ $(STAMP): setup.py setup.cfg pyproject.toml constraints.txt
 demo: $(STAMP) ## paint portraits, fine-tune the miniature, show original beside customised; SEED=1 paints others, QUICK=1 hurries
 	$(SPF) portraits paint --out $(DEMO)/portraits --count $(if $(QUICK),32,512) --seed $(SEED)
 	$(SPF) fit -c experiments/miniature/stage1.yaml --run $(DEMO)/stage1 --data.source $(DEMO)/portraits \
-		--trainer.max_steps $(if $(QUICK),2,250) --seed_everything $(SEED)
+		--trainer.max_steps $(if $(QUICK),2,250) --seed_everything $(SEED) --trainer.devices 1 --trainer.deterministic warn
 	$(SPF) generate experiments/miniature/demo.txt --target 'wearing round glasses' --count 1 --seed 1$(SEED)0 \
 		--guidance_scale 4 --checkpoint $(DEMO)/stage1/checkpoints/last.ckpt --out $(DEMO) $(if $(QUICK),--steps 4)
 

@@ -25,6 +25,9 @@ from spf.backbones.base import Backbone
 from spf.notation import Conditions, Denoise, Guidance
 from spf.text import Prompt
 
+CHUNK = 4
+"""Images made at a time: a larger chunk chooses other kernels, and so changes the last bits of an image."""
+
 
 def initial_noise(seeds: Sequence[int], shape: tuple[int, int, int]) -> Tensor:
     """x_T (B,C,h,w): unit Gaussian noise on the CPU, each row from its own seed; ``shape`` is (C, h, w)."""
@@ -51,7 +54,7 @@ def generate(
     guidance: Guidance | None = None,
     height: int | None = None,
     width: int | None = None,
-    chunk: int = 8,
+    chunk: int = CHUNK,
     progress: bool = True,
 ) -> Tensor:
     """One image per prompt and seed: (B,3,H,W) float32 in [0,1] on the CPU.

@@ -9,7 +9,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import torch
@@ -65,6 +65,7 @@ def phrases(prompt: Prompt) -> tuple[str, ...]:
     return tuple(prompt.stripped_base[start:end] for start, end in phrase_spans(prompt))
 
 
+@lru_cache(2**16)
 def phrase_spans(prompt: Prompt) -> list[Span]:
     """Where the phrases stand in the base text: the prompt's own, else spaCy's noun chunks, else a rule's (Fig. 3).
 

@@ -50,6 +50,18 @@ def test_the_same_command_resumes_in_the_same_directory(run: Path, tiny_sd15: Pa
     assert not list((run / "run").glob("version_*"))
 
 
+def test_a_run_directory_holds_one_experiment(run: Path, tiny_sd15: Path) -> None:
+    with pytest.raises(SystemExit, match="another learning_rate: give another --run"):
+        main([*fit_arguments(tiny_sd15, run, 2), "--model.learning_rate", "1e-5"])
+
+
+def test_the_last_checkpoint_is_the_last_step(run: Path, tiny_sd15: Path, monkeypatch: pytest.MonkeyPatch,
+                                              tmp_path: Path) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    main([*fit_arguments(tiny_sd15, run, 3), "--run", str(tmp_path), "--checkpoint.every_n_train_steps", "2"])
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+
+
 def test_generate_shows_pairs_and_keeps_single_images(run: Path, tmp_path: Path,
                                                       capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "pairs"

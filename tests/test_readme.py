@@ -21,8 +21,6 @@ SHORTER: dict[str, list[str]] = {
     "portraits paint": ["--count", "32"],
     "portraits world": [],
     "export": [],
-    "doctor": [],
-    "demo": ["--quick"],
 }
 """What makes each verb of spf quick; a later option wins. A verb that is not here is only parsed."""
 NOT_HERE = re.compile(r"sd15|realistic|/path/to/", re.IGNORECASE)

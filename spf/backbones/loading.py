@@ -89,6 +89,7 @@ def read_single_file(file: Path) -> dict[str, Tensor]:
 
 def fill(model: Model, weights: Mapping[str, Tensor], file: Path) -> Model:
     """The model with every weight from ``weights`` (converted from ``file``), in float32, or ValueError."""
+    weights = {key: value for key, value in weights.items() if value is not None}  # diffusers' word for absent
     own = model.state_dict()
     report = {
         "missing_keys": own.keys() - weights.keys(),

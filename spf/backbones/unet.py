@@ -77,10 +77,15 @@ class UNetBackbone(Backbone):
         weights = read_single_file(file)
         unet, vae = random_unet(config / "unet"), AutoencoderKL.from_config(AutoencoderKL.load_config(config / "vae"))
         text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(config / "text_encoder"))
-        text_weights = convert_ldm_clip_checkpoint(weights)
+        try:
+            unet_weights = convert_ldm_unet_checkpoint(weights, unet.config)
+            vae_weights = convert_ldm_vae_checkpoint(weights, vae.config)
+            text_weights = convert_ldm_clip_checkpoint(weights)
+        except KeyError as error:
+            raise ValueError(f"{file} lacks the weight {error.args[0]}; download it again") from error
         return cls(
-            unet=fill(unet, convert_ldm_unet_checkpoint(weights, unet.config), file),
-            vae=fill(vae, convert_ldm_vae_checkpoint(weights, vae.config), file),
+            unet=fill(unet, unet_weights, file),
+            vae=fill(vae, vae_weights, file),
             text_encoder=fill(text_encoder, {k.removeprefix("text_model."): v for k, v in text_weights.items()}, file),
             tokenizer=clip_tokenizer(),
             scheduler=PNDMScheduler.from_pretrained(config / "scheduler", local_files_only=True),

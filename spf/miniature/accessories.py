@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spf.miniature.canvas import PARTS, Canvas, Layer
+from spf.miniature.canvas import EYE_Y, HEAD_Y, MOUTH_Y, PARTS, Canvas, Layer
 from spf.miniature.shapes import arc, box, ellipse, ring, stroke, union
 
 Wearers = Callable[[str], Layer]
 FRECKLES = ((-0.24, 0.00), (-0.17, 0.05), (-0.25, 0.09), (-0.12, 0.11), (-0.19, 0.14), (-0.06, 0.02), (0.07, 0.03),
             (0.13, 0.10), (0.18, 0.04), (0.25, 0.01), (0.24, 0.10), (0.19, 0.15), (-0.02, 0.29), (0.10, 0.31),
             (-0.12, 0.30), (-0.10, -0.33), (0.02, -0.36), (0.13, -0.32))
-EYE_Y, HEAD_Y, MOUTH_Y = -0.10, -0.12, 0.20
 
 
 def _colour(like: Tensor, *rgb: float) -> Tensor:

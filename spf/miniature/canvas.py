@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+HEAD_Y, EYE_Y, MOUTH_Y = -0.12, -0.10, 0.20
+"""Where a head has its middle, its eyes and its mouth, in its own coordinates."""
+
 PARTS = ("background", "skin", "hair", "clothes", "eyes", "mouth", "target")
 
 
 class Canvas:
     """Images (B, 3, R, R) in [0, 1] and part masks (B, 7, R, R) in [0, 1] which sum to 1 everywhere."""
 
-    def __init__(self, count: int, resolution: int, device: torch.device, with_masks: bool = True):
+    def __init__(self, count: int, resolution: int, device: torch.device, with_masks: bool = True) -> None:
         self.image = torch.zeros(count, 3, resolution, resolution, device=device)
         self.masks = torch.zeros(count, len(PARTS), resolution, resolution, device=device) if with_masks else None
         self.pixel = 2.0 / resolution

@@ -1,13 +1,14 @@
 """The miniature's CLIP. It stands for a general model: it sees both studios, every target, decoded portraits."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
@@ -26,7 +27,7 @@ from spf.miniature.people import (
 )
 from spf.miniature.training import train
 
-SEED, QUADRUPLES, POOL = 202, 16, 768
+SEED, FRESH, DECODED, POOL = 202, 8, 16, 512
 MEAN, STD = (0.5, 0.5, 0.5), (0.3, 0.3, 0.3)
 
 
@@ -42,12 +43,16 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
 
 
-def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int = 1000) -> None:
+def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int = 650) -> None:
     """Train, then save ``folder/clip`` (both towers) and ``folder/text_encoder`` (what the UNet reads)."""
     torch.manual_seed(SEED)
     clip = build_clip(tokenizer).train()
-    pool = _decoded_pool(vae, POOL if steps >= 100 else QUADRUPLES)
-    train("clip", clip, lambda step: _loss(clip, tokenizer, step, pool), steps, 1e-3,
+    clip.logit_scale.data.fill_(math.log(20))
+    sizes = [*(len(values) for values in ATTRIBUTES.values()), 1 + len(TARGETS)]
+    heads = nn.ModuleList(nn.Linear(clip.config.projection_dim, size) for size in sizes)
+    pool = _decoded_pool(vae, min(POOL, max(DECODED, steps)))
+    both = nn.ModuleDict({"clip": clip, "heads": heads})
+    train("clip", both, lambda step: _loss(clip, heads, tokenizer, step, pool), steps, 1e-3,
           folder / "checkpoints" / "clip.pt")
     clip.eval().save_pretrained(folder / "clip")
     tokenizer.save_pretrained(folder / "clip")
@@ -58,21 +63,35 @@ def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps
     CLIPTextModel.from_pretrained(folder / "clip").save_pretrained(folder / "text_encoder")
 
 
-def _loss(clip: CLIPModel, tokenizer: CLIPTokenizer, step: int, pool: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Half the portraits are freshly painted, half have been through the VAE; captions also hold every target alone."""
+def _loss(clip: CLIPModel, heads: nn.ModuleList, tokenizer: CLIPTokenizer, step: int,
+          pool: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """A third of the portraits are freshly painted, the rest went through the VAE; every target is a caption alone.
+
+    ``heads`` name each attribute from a portrait's and from a caption's embedding alike, and are dropped afterwards:
+    contrast alone needs several times the steps.
+    """
     rng = np.random.default_rng([SEED, step])
-    first = 4 * QUADRUPLES * (step + 1000)
-    fresh, chosen = quadruples(QUADRUPLES, first), rng.choice(len(pool) // 4, QUADRUPLES, replace=False)
+    fresh = quadruples(FRESH, 4 * (POOL + FRESH * step))
+    chosen = rng.choice(len(pool) // 4, DECODED, replace=False)
     people = [*fresh, *(p for i in chosen for p in quadruples(1, 4 * int(i)))]
-    images = torch.cat([paint(fresh), *(pool[4 * i: 4 * i + 4].float() / 255 for i in chosen)])  # (128, 3, 128, 128)
+    images = torch.cat([paint(fresh), *(pool[4 * i: 4 * i + 4].float() / 255 for i in chosen)])  # (96, 3, 128, 128)
     captions = [*(mixed_caption(person, rng) for person in people), *bank(people, rng)]
-    truth = torch.from_numpy(is_true(np.stack([c.claims for c in captions]), np.stack([p.labels() for p in people])))
+    claims, labels = np.stack([c.claims for c in captions]), np.stack([p.labels() for p in people])
+    truth = torch.from_numpy(is_true(claims, labels))
     with torch.autocast("cpu", torch.bfloat16):
         seen = clip.get_image_features((images - 0.5) / 0.3).pooler_output
         read = clip.get_text_features(**tokens(tokenizer, [c.text for c in captions])).pooler_output
-    logits = clip.logit_scale.exp().clamp(max=50) * cosine(seen.float(), read.float())
+    logits = clip.logit_scale.exp().clamp(max=50) * cosines(seen.float(), read.float())
     loss = contrastive(logits, truth) + contrastive(logits.T, truth.T)
-    return loss, {"scale": float(clip.logit_scale.exp())}
+    naming = _naming(heads, seen.float(), labels) + _naming(heads, read.float(), claims)
+    return loss + naming, {"contrast": float(loss), "naming": float(naming)}
+
+
+def _naming(heads: nn.ModuleList, embedding: Tensor, labels: np.ndarray) -> Tensor:
+    """Mean cross-entropy of every attribute from embeddings (B,E); labels (B,9), -1 where there is none."""
+    scaled, wanted = 10 * F.normalize(embedding, dim=-1), torch.from_numpy(labels)
+    losses = [F.cross_entropy(head(scaled), wanted[:, k], ignore_index=-1) for k, head in enumerate(heads)]
+    return torch.stack(losses).nanmean()
 
 
 def contrastive(logits: Tensor, truth: Tensor) -> Tensor:
@@ -128,7 +147,7 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, Tensor]:
     return dict(tokenizer(texts, padding=True, truncation=True, return_tensors="pt"))
 
 
-def cosine(a: Tensor, b: Tensor) -> Tensor:
+def cosines(a: Tensor, b: Tensor) -> Tensor:
     """All cosines: (I, D), (J, D) -> (I, J)."""
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
 

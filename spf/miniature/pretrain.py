@@ -18,7 +18,7 @@ from spf.miniature.tokenizer import save_tokenizer
 from spf.miniature.vae import train_vae
 
 
-def pretrain_general_models(folder: Path, vae_steps: int = 2400, clip_steps: int = 1000) -> None:
+def pretrain_general_models(folder: Path, vae_steps: int = 2400, clip_steps: int = 650) -> None:
     """Tokenizer, VAE and CLIP: the models that have seen everything."""
     vae = train_vae(folder, vae_steps)
     train_clip(folder, vae, save_tokenizer(folder), clip_steps)
@@ -44,7 +44,7 @@ def lay_out_base_model(folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def paint_pretraining_portraits(out: Path, count: int = 20_000) -> Path:
+def paint_pretraining_portraits(out: Path, count: int = 16_000) -> Path:
     """The home studio without targets, in varied words: all the base model ever sees."""
     return paint_portraits(out, count, "home", (), "varied", seed=303, shard_size=2000)
 

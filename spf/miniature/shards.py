@@ -46,19 +46,23 @@ def paint_portraits(
         raise ValueError(f"no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
     order = {"studio": studio, "targets": list(targets), "wordings": wordings, "resolution": resolution, "seed": seed,
              "shard_size": shard_size}
-    _claim(out, order)
+    plan = {out / f"portraits-{start:06d}-{min(start + shard_size, count):06d}.tar": start
+            for start in range(0, count, shard_size)}
+    _claim(out, order, list(plan))
     with tqdm(total=count, unit="portrait", desc=f"painting the {studio} studio") as bar:
-        for start in range(0, count, shard_size):
+        for shard, start in plan.items():
             size = min(shard_size, count - start)
-            shard = out / f"portraits-{start:06d}-{start + size:06d}.tar"
             if not shard.exists():
                 _write(shard, start, size, order)
             bar.update(size)
     return out
 
 
-def _claim(out: Path, order: dict[str, Any]) -> None:
-    """One folder holds one order: its file says which."""
+def _claim(out: Path, order: dict[str, Any], plan: list[Path]) -> None:
+    """One folder holds one order: its file says which, and no shard lies there that is not in it."""
+    others = sorted(set(out.glob("*.tar")) - set(plan))
+    if others:
+        raise FileExistsError(f"{others[0]} belongs to another count of portraits; give another folder or remove it")
     note = out / "painted.json"
     if note.exists() and json.loads(note.read_text()) != order:
         raise FileExistsError(f"{out} was painted with {note.read_text()}; give another folder or remove it")

@@ -44,6 +44,9 @@ def _resume(checkpoint: Path, network: nn.Module, optimizer: torch.optim.Optimiz
     if not checkpoint.exists():
         return 0
     state = torch.load(checkpoint, weights_only=True)
+    if state["schedule"]["total_steps"] != schedule.total_steps:
+        raise ValueError(f"{checkpoint} is of a run of {state['schedule']['total_steps']} steps, not "
+                         f"{schedule.total_steps}; remove it to train anew")
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

@@ -1,6 +1,7 @@
 """What watches a training: sample grids, throughput and memory."""
 
 import resource
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from spf.backbones import load_backbone
 from spf.pictures import labelled_grid, save_png
-from spf.sampling import generate
+from spf.sampling import CHUNK, generate
 from spf.text import Prompt
 
 
@@ -55,12 +56,14 @@ class SampleGrid(Callback):
             self._show(trainer, module)
 
     def _original(self, module: LightningModule) -> Any:
-        base = load_backbone(module.hparams["base"], random_denoiser=module.hparams["denoiser"] == "random")
+        with torch.random.fork_rng():
+            torch.manual_seed(module.hparams["seed"])
+            base = load_backbone(module.hparams["base"], random_denoiser=module.hparams["denoiser"] == "random")
         return base.to(module.device)
 
     def _sample(self, backbone: Any, prompts: list[Prompt]) -> Tensor:
         return generate(backbone, prompts, self.seeds, steps=self.steps, guidance_scale=self.guidance_scale,
-                        progress=False)
+                        chunk=min(len(prompts), CHUNK), progress=False)
 
     def _show(self, trainer: Trainer, module: LightningModule) -> None:
         self._shown = trainer.global_step
@@ -71,21 +74,27 @@ class SampleGrid(Callback):
 
 
 class Throughput(Callback):
-    """Samples per second over all devices and peak memory in GiB, as often as the trainer logs."""
+    """Samples per second over all devices, of the steps alone, and peak memory in GiB, as often as the trainer logs."""
 
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._since, self._samples = time.perf_counter(), 0
+    def __init__(self) -> None:
+        self._seconds, self._samples = 0.0, 0
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, _: int) -> None:
+        self._since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, _: int) -> None:
+        self._seconds += time.perf_counter() - self._since
         self._samples += len(batch) * trainer.world_size
-        if (trainer.fit_loop.total_batch_idx + 1) % trainer.log_every_n_steps == 0 and trainer.logger:
-            speed = self._samples / (time.perf_counter() - self._since)
+        every = trainer.log_every_n_steps
+        if trainer.logger and every and (trainer.fit_loop.total_batch_idx + 1) % every == 0:
+            speed = self._samples / self._seconds
             numbers = {"speed/samples_per_second": speed, "speed/peak_memory_gib": _peak_memory(module.device)}
             trainer.logger.log_metrics(numbers, trainer.global_step)
-            self._since, self._samples = time.perf_counter(), 0
+            self._seconds, self._samples = 0.0, 0
 
 
 def _peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    unit = 1 if sys.platform == "darwin" else 2**10  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

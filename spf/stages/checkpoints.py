@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from spf.backbones import Backbone, load_backbone
@@ -25,6 +28,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         os.replace(partial, path)
 
 
+class Checkpoints(ModelCheckpoint):
+    """Lightning's, whose ``last.ckpt`` is the last step of the run also when that is no multiple of the interval."""
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save what came after the last interval."""
+        if trainer.global_step != self._last_global_step_saved:
+            candidates = self._monitor_candidates(trainer)
+            self._save_topk_checkpoint(trainer, candidates)
+            self._save_last_checkpoint(trainer, candidates)
+
+
 def load_customised(checkpoint: str | Path, base: str | None = None) -> tuple[Backbone, Backbone]:
     """(original, customised) models, in float32 on the CPU.
 
@@ -34,11 +48,16 @@ def load_customised(checkpoint: str | Path, base: str | None = None) -> tuple[Ba
     Raises FileNotFoundError, or ValueError where the weights do not fit the base model.
     """
     path = Path(checkpoint)
-    if path.suffix != ".ckpt" or not path.is_file():
+    if path.suffix == ".ckpt" and not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path}")
+    if path.suffix != ".ckpt":
         if base is None:
             raise ValueError(f"{checkpoint} is no training checkpoint (.ckpt): say with --base what it was tuned from")
         return load_backbone(base), load_backbone(checkpoint)
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, UnpicklingError, EOFError) as error:
+        raise ValueError(f"{path} is damaged or no checkpoint of spf; use an earlier one beside it") from error
     if "hyper_parameters" not in state:
         return load_backbone(base or "sd15"), load_backbone(path)  # an original single-file SD 1.5 .ckpt
     original = load_backbone(base or state["hyper_parameters"]["base"])

@@ -84,7 +84,7 @@ class StandardFineTuning(LightningModule):
         h = self.hparams
         optimizer = torch.optim.AdamW(
             self.backbone.denoiser.parameters(), h["learning_rate"], (0.9, 0.999), weight_decay=h["weight_decay"],
-            fused=True)
+            fused=not self.trainer.gradient_clip_val)  # Lightning clips no gradients of a fused optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_scheduler(h["lr_scheduler"], optimizer, num_warmup_steps=h["lr_warmup_steps"],
                                  num_training_steps=steps)

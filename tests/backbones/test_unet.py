@@ -92,11 +92,17 @@ def test_a_single_ckpt_file_is_read_without_pickled_code(tiny_sd15: Path, single
         UNetBackbone.from_single_file(tmp_path / "unsafe.ckpt", config=tiny_sd15)
 
 
-def test_a_single_file_that_lacks_a_weight_is_refused(tiny_sd15: Path, single_file: Path) -> None:
+@pytest.mark.parametrize(("absent", "named"), [
+    ("out.2.bias", r": conv_out\.bias is missing\. Download"),
+    ("input_blocks.3.0.op.bias", r"down_blocks\.0\.downsamplers\.0\.conv\.bias is missing"),
+    ("time_embed.0.weight", r"time_embed"),
+])
+def test_a_single_file_that_lacks_a_weight_is_refused(absent: str, named: str, tiny_sd15: Path,
+                                                      single_file: Path) -> None:
     weights = load_file(single_file)
-    del weights["model.diffusion_model.out.2.bias"]
+    del weights[f"model.diffusion_model.{absent}"]
     save_file(weights, single_file)
-    with pytest.raises(ValueError, match=r"model\.safetensors: .*: conv_out\.bias is missing\. Download"):
+    with pytest.raises(ValueError, match=rf"model\.safetensors.*{named}"):
         UNetBackbone.from_single_file(single_file, config=tiny_sd15)
 
 

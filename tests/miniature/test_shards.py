@@ -33,6 +33,8 @@ def test_the_same_order_gives_the_same_bytes_and_resumes(tmp_path: Path) -> None
     first = paint_portraits(tmp_path / "a", 4, seed=1, shard_size=2)
     second = paint_portraits(tmp_path / "b", 2, seed=1, shard_size=2)
     paint_portraits(second, 4, seed=1, shard_size=2)
+    with pytest.raises(FileExistsError, match="another count"):
+        paint_portraits(second, 3, seed=1, shard_size=2)
     names = sorted(path.name for path in first.glob("*.tar"))
     assert len(names) == 2
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
