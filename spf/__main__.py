@@ -173,14 +173,21 @@ def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
     print(f"exported to {folder}")
 
 
-def miniature(out: str = "runs/miniature", vae_steps: int = 2400, clip_steps: int = 650, unet_steps: int = 4000,
-              portraits: int = 16_000) -> None:
+def miniature(
+    out: str = "runs/miniature",
+    vae_steps: int = 2400,
+    clip_steps: int = 650,
+    clip_image_steps: int = 500,
+    unet_steps: int = 2800,
+    portraits: int = 12_000,
+) -> None:
     """Train every network of the miniature from nothing; each part resumes where it stopped.
 
     Args:
         out: where the base model's folder is made; copy it over ``spf/miniature/weights`` to ship it.
         vae_steps: of the VAE, batch 12.
         clip_steps: of CLIP, 96 portraits each.
+        clip_image_steps: of CLIP's image tower alone, after that.
         unet_steps: of the UNet, batch 32.
         portraits: how many the UNet learns from.
     """
@@ -188,7 +195,7 @@ def miniature(out: str = "runs/miniature", vae_steps: int = 2400, clip_steps: in
     if not recipe.is_file():
         raise FileNotFoundError(f"{recipe} is not here: call this from the checkout of SPF-Portrait")
     work, model = Path(out), Path(out) / "model"
-    pretrain.pretrain_general_models(model, vae_steps, clip_steps)
+    pretrain.pretrain_general_models(model, vae_steps, clip_steps, clip_image_steps)
     pretrain.lay_out_base_model(model)
     source = pretrain.paint_pretraining_portraits(work / "portraits", portraits)
     fit(["-c", str(recipe), "--run", str(work / "unet"), "--data.source", str(source),

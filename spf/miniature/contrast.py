@@ -43,8 +43,12 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
 
 
-def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int = 650) -> None:
-    """Train, then save ``folder/clip`` (both towers) and ``folder/text_encoder`` (what the UNet reads)."""
+def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int = 650,
+               image_steps: int = 500) -> None:
+    """Train both towers, then the image tower alone; save ``folder/clip`` and ``folder/text_encoder``.
+
+    After ``steps`` the text tower, which the UNet reads, is fixed.
+    """
     torch.manual_seed(SEED)
     clip = build_clip(tokenizer).train()
     clip.logit_scale.data.fill_(math.log(20))
@@ -54,6 +58,9 @@ def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps
     both = nn.ModuleDict({"clip": clip, "heads": heads})
     train("clip", both, lambda step: _loss(clip, heads, tokenizer, step, pool), steps, 1e-3,
           folder / "checkpoints" / "clip.pt")
+    clip.text_model.requires_grad_(False)
+    train("clip's image tower", both, lambda step: _loss(clip, heads, tokenizer, steps + step, pool), image_steps, 1e-3,
+          folder / "checkpoints" / "clip_image.pt")
     clip.eval().save_pretrained(folder / "clip")
     tokenizer.save_pretrained(folder / "clip")
     size = clip.config.vision_config.image_size

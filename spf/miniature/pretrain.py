@@ -18,10 +18,10 @@ from spf.miniature.tokenizer import save_tokenizer
 from spf.miniature.vae import train_vae
 
 
-def pretrain_general_models(folder: Path, vae_steps: int = 2400, clip_steps: int = 650) -> None:
+def pretrain_general_models(folder: Path, vae_steps: int, clip_steps: int, clip_image_steps: int) -> None:
     """Tokenizer, VAE and CLIP: the models that have seen everything."""
     vae = train_vae(folder, vae_steps)
-    train_clip(folder, vae, save_tokenizer(folder), clip_steps)
+    train_clip(folder, vae, save_tokenizer(folder), clip_steps, clip_image_steps)
 
 
 def lay_out_base_model(folder: Path) -> None:
@@ -33,8 +33,10 @@ def lay_out_base_model(folder: Path) -> None:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=128, attention_head_dim=(3, 4, 4), norm_num_groups=16)
     unet.save_config(folder / "unet")
-    DDIMScheduler(beta_schedule="linear", beta_start=1e-4, beta_end=0.02, clip_sample=False, set_alpha_to_one=True,
-                  timestep_spacing="trailing").save_pretrained(folder / "scheduler")
+    # 16 x 16 cells: under SD1.5's epsilon, colours and pose, which are decided where all is noise, come last of all
+    DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction",
+                  rescale_betas_zero_snr=True, clip_sample=False, timestep_spacing="trailing").save_pretrained(
+        folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": diffusers.__version__,
         "feature_extractor": [None, None], "requires_safety_checker": False, "safety_checker": [None, None],
@@ -44,7 +46,7 @@ def lay_out_base_model(folder: Path) -> None:
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def paint_pretraining_portraits(out: Path, count: int = 16_000) -> Path:
+def paint_pretraining_portraits(out: Path, count: int = 12_000) -> Path:
     """The home studio without targets, in varied words: all the base model ever sees."""
     return paint_portraits(out, count, "home", (), "varied", seed=303, shard_size=2000)
 

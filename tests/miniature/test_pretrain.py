@@ -15,8 +15,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("miniature")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", out / "cache")
-        main(["miniature", "--out", str(out), "--vae_steps", "3", "--clip_steps", "3", "--unet_steps", "3",
-              "--portraits", "40"])
+        main(["miniature", "--out", str(out), "--vae_steps", "3", "--clip_steps", "3", "--clip_image_steps", "3",
+              "--unet_steps", "3", "--portraits", "40"])
     return out / "weights"
 
 
