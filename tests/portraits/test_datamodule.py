@@ -137,13 +137,6 @@ def test_batch_moves_and_keeps_its_texts():
     assert torch.equal(batch.to("cpu").image, batch.image)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs a GPU")
-def test_batch_is_pinned(source: Path):
-    batch = next(iter(data(source).train_dataloader()))
-    assert batch.image.is_pinned()
-    assert torch.equal(batch.to("cuda").to("cpu").image, batch.image)
-
-
 class Listener(lightning.LightningModule):
     """Learns nothing; notes the ids of every step."""
 
