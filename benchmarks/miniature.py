@@ -62,7 +62,7 @@ def named_by_clip(clip: Clip, images: Tensor, people: Sequence[Person], attribut
 def measure(weights: Path, quick: bool, out: Path) -> dict[str, float]:
     """Every figure; the samples go to ``out`` beside painted portraits of the same texts."""
     clip, many = Clip.load(weights / "clip"), 1 if quick else 4
-    people = draw_people(32 * many, SEED + 3, held_out=True)
+    people = draw_people(16 * many, SEED + 3, held_out=True)
     prompts = [Prompt(base_text(person)) for person in people]
     samples = generate(load_backbone(weights), prompts, range(len(prompts)), guidance_scale=4.0)
     painted = paint(people)
@@ -72,7 +72,7 @@ def measure(weights: Path, quick: bool, out: Path) -> dict[str, float]:
     for name, (share, ceiling) in shares.items():
         print(f"{name:18} samples {share:.3f}   painted {ceiling:.3f}")
     files = weights.rglob("*.safetensors")
-    return {"vae_psnr": vae_psnr(weights, 64 * many), "clip_target_accuracy": target_accuracy(clip, 130 * many),
+    return {"vae_psnr": vae_psnr(weights, 32 * many), "clip_target_accuracy": target_accuracy(clip, 78 * many),
             "hair_colour": shares["hair_colour"][0], "clothing_colour": shares["garment_colour"][0],
             "background": min(shares["background_colour"][0], shares["background"][0]),
             "weights_mb": sum(file.stat().st_size for file in files) / 1e6}

