@@ -31,6 +31,7 @@ def copy_checkout(to: Path) -> Path:
 
 def run(command: list[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run to the end, whatever the exit status; without the variables by which an outer make would speak to it."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key != "MFLAGS"}
+    made = ("MFLAGS", "ARGS", "BASE", "SEED", "QUICK")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("MAKE") and key not in made}
     return subprocess.run(command, cwd=cwd, env=inherited | environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
