@@ -1,5 +1,6 @@
 """The command line on a real SD 1.5, shrunk in width only: fit, resume, generate, export, and its words on mistakes."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
 from spf.__main__ import main
+from spf.backbones import load_backbone
 from spf.miniature.shards import paint_portraits
 from spf.sampling import initial_noise
 
@@ -28,7 +30,8 @@ def fit_arguments(base: Path, folder: Path, steps: int) -> list[str]:
     changes = {"run": folder / "run", "model.base": base, "model.learning_rate": 1e-3, "data.resolution": 64,
                "data.source": folder / "portraits", "data.train_batch_size": 4, "data.num_workers": 0,
                "trainer.max_steps": steps, "trainer.log_every_n_steps": 1, "samples.steps": 2,
-               "samples.every_n_steps": 2, "checkpoint.every_n_train_steps": 1, "trainer.enable_progress_bar": "false"}
+               "samples.every_n_steps": 2, "ema.decay": 0.9, "checkpoint.every_n_train_steps": 1,
+               "trainer.enable_progress_bar": "false"}
     return ["fit", "-c", "experiments/sd15/stage1.yaml",
             *(part for key, value in changes.items() for part in (f"--{key}", str(value)))]
 
@@ -48,6 +51,18 @@ def test_the_same_command_resumes_in_the_same_directory(run: Path, tiny_sd15: Pa
     assert "resuming from" in capsys.readouterr().out
     assert torch.load(run / "run" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
     assert not list((run / "run").glob("version_*"))
+
+
+def test_a_damaged_last_checkpoint_is_passed_over(run: Path, tiny_sd15: Path, tmp_path: Path,
+                                                  capsys: pytest.CaptureFixture[str],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    shutil.copytree(run / "run", tmp_path / "run")
+    last, whole = (tmp_path / "run" / "checkpoints" / name for name in ("last.ckpt", "epoch=0-step=2.ckpt"))
+    last.write_bytes(whole.read_bytes()[:-1000])
+    main([*fit_arguments(tiny_sd15, run, 2), "--run", str(tmp_path / "run")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"passing over {last}: it is incomplete or damaged", f"resuming from {whole}"]
 
 
 def test_a_run_directory_holds_one_experiment(run: Path, tiny_sd15: Path) -> None:
@@ -72,6 +87,21 @@ def test_generate_shows_pairs_and_keeps_single_images(run: Path, tmp_path: Path,
         "000_seed7_customised.png", "000_seed7_original.png", "001_seed8_customised.png", "001_seed8_original.png",
         "original_customised.png"]
     assert Image.open(out / "000_seed7_original.png").size == (64, 64)
+
+
+def test_the_averaged_weights_are_exported_and_shown_for_the_asking(run: Path, tmp_path: Path) -> None:
+    checkpoint = run / "run/checkpoints/last.ckpt"
+    main(["export", str(checkpoint), str(tmp_path / "exported"), "--ema", "true"])
+    saved = torch.load(checkpoint, weights_only=True)
+    name = "conv_in.weight"
+    exported = load_backbone(tmp_path / "exported").denoiser.get_parameter(name)
+    assert torch.equal(exported, saved["ema"]["weights"][f"backbone.denoiser.{name}"])
+    assert not torch.equal(exported, saved["state_dict"][f"backbone.denoiser.{name}"])
+    for ema in ("true", "false"):
+        main(["generate", "a woman", "--count", "1", "--steps", "2", "--checkpoint", str(checkpoint), "--ema", ema,
+              "--out", str(tmp_path / ema)])
+    pair = [(tmp_path / ema / "000_seed7_customised.png").read_bytes() for ema in ("true", "false")]
+    assert pair[0] != pair[1]
 
 
 def test_an_export_gives_our_image_in_a_stock_pipeline(run: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def load_backbone(base: str | Path, *, random_denoiser: bool = False) -> Backbon
     """The base model theta_0, in float32 on the CPU, in eval.
 
     ``base`` is a name in ``BASES``, a diffusers folder, an id on the Hugging Face hub, or an original single-file
-    SD 1.5 checkpoint (.safetensors, .ckpt). ``random_denoiser`` draws the denoiser's weights from torch's seed, to
+    SD 1.5 checkpoint (.safetensors). ``random_denoiser`` draws the denoiser's weights from torch's seed, to
     pretrain one: its folder then needs only config.json.
 
     Raises FileNotFoundError when it cannot be had, ValueError when its weights do not fit; both say what to do.

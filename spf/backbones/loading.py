@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusers import DiffusionPipeline
-from diffusers.loaders.single_file_utils import load_single_file_checkpoint
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 BASES: dict[str, str] = {
@@ -74,17 +75,34 @@ def load_weights(kind: type[Model], folder: Path) -> Model:
 
 
 def read_single_file(file: Path) -> dict[str, Tensor]:
-    """The weights of an original SD 1.5 checkpoint, in its own names; pickled code in a .ckpt is never run.
+    """The weights of an original SD 1.5 checkpoint, in its own names.
 
-    Raises ValueError when the file cannot be read so, or holds no UNet where SD 1.5 has it.
+    Raises ValueError when the file is no .safetensors, cannot be read, or holds no UNet where SD 1.5 has it.
     """
+    if file.suffix != ".safetensors":
+        raise pickle_refused(file)
     try:
-        weights = load_single_file_checkpoint(str(file))
-    except Exception as error:  # safetensors, pickle and diffusers each have their own
-        raise ValueError(f"{file} cannot be read as weights alone; prefer the model's .safetensors file") from error
+        weights = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} cannot be read: {error}; download it again") from error
     if not any(key.startswith("model.diffusion_model.middle_block.") for key in weights):
         raise ValueError(f"{file} is no SD 1.5 checkpoint: it holds no model.diffusion_model.middle_block")
     return weights
+
+
+def pickle_refused(file: Path) -> ValueError:
+    """The error for a pickled model (.ckpt, .bin), with the command that converts it; torch reads it without code."""
+    converted = file.with_suffix(".safetensors")
+    command = (
+        "import torch; from safetensors.torch import save_file; "
+        f"w = torch.load({str(file)!r}, map_location='cpu', weights_only=True); w = w.get('state_dict', w); "
+        "save_file({k: v.contiguous().clone() for k, v in w.items() if torch.is_tensor(v)}, "
+        f"{str(converted)!r})"
+    )
+    return ValueError(
+        f"{file} is a pickle, which can run code when it is read: no model is read from one. Convert it with "
+        f'`python -c "{command}"` and give {converted} (a training checkpoint of spf becomes a model by `spf export`)'
+    )
 
 
 def fill(model: Model, weights: Mapping[str, Tensor], file: Path) -> Model:

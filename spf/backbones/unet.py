@@ -70,7 +70,7 @@ class UNetBackbone(Backbone):
 
     @classmethod
     def from_single_file(cls, file: Path, config: Path = SD15_CONFIG) -> UNetBackbone:
-        """From an original SD 1.5 checkpoint (.safetensors, .ckpt): UNet, VAE and text tower in one file, no network.
+        """From an original SD 1.5 checkpoint (.safetensors): UNet, VAE and text tower in one file, no network.
 
         Raises ValueError when the file lacks a weight of ``config`` or is no such checkpoint.
         """

@@ -10,25 +10,29 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
-from spf.miniature.painter import paint
 from spf.miniature.people import (
     ATTRIBUTES,
+    CLAIMS,
     NUISANCE,
     PHRASES,
     TARGETS,
     Caption,
     Person,
     caption,
+    contradicts,
     draw_people,
     is_true,
     target_index,
 )
 from spf.miniature.training import train
+from spf.miniature.truth import REGIONS, Pictures, pictures
 
-SEED, FRESH, DECODED, POOL = 202, 8, 16, 512
+SEED, PAINTED, DECODED, BATCH = 202, 1200, 600, 12
 MEAN, STD = (0.5, 0.5, 0.5), (0.3, 0.3, 0.3)
+SHARP, SOFT = 20.0, 5.0  # of the softmax over patches, in the first and in the second round
 
 
 def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
@@ -43,25 +47,42 @@ def build_clip(tokenizer: CLIPTokenizer) -> CLIPModel:
     return CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=128))
 
 
-def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int = 650,
+def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps: int = 800, second_round: int = 400,
                image_steps: int = 500) -> None:
     """Train both towers, then the image tower alone; save ``folder/clip`` and ``folder/text_encoder``.
 
-    After ``steps`` the text tower, which the UNet reads, is fixed.
+    In the second round a text must lean further to the patches it speaks of to be near them: only then does gamma
+    (Eq. 7) follow the places of two texts. After it the text tower, which the UNet reads, is fixed.
     """
     torch.manual_seed(SEED)
     clip = build_clip(tokenizer).train()
     clip.logit_scale.data.fill_(math.log(20))
     sizes = [*(len(values) for values in ATTRIBUTES.values()), 1 + len(TARGETS)]
     heads = nn.ModuleList(nn.Linear(clip.config.projection_dim, size) for size in sizes)
-    pool = _decoded_pool(vae, min(POOL, max(DECODED, steps)))
+    pools = _pools(vae, min(1.0, (steps + image_steps) / 500))
     both = nn.ModuleDict({"clip": clip, "heads": heads})
-    train("clip", both, lambda step: _loss(clip, heads, tokenizer, step, pool), steps, 1e-3,
+    train("clip", both, lambda step: _loss(clip, heads, tokenizer, step, pools, SHARP), steps, 1e-3,
           folder / "checkpoints" / "clip.pt")
+    train("clip, second round", both, lambda step: _loss(clip, heads, tokenizer, steps + step, pools, SOFT),
+          second_round, 7e-4, folder / "checkpoints" / "clip_second.pt")
+    save_clip(clip, tokenizer, folder)
     clip.text_model.requires_grad_(False)
-    train("clip's image tower", both, lambda step: _loss(clip, heads, tokenizer, steps + step, pool), image_steps, 1e-3,
-          folder / "checkpoints" / "clip_image.pt")
-    clip.eval().save_pretrained(folder / "clip")
+    clip.text_projection.requires_grad_(False)
+    before = steps + second_round
+    train("clip's image tower", both, lambda step: _loss(clip, heads, tokenizer, before + step, pools, SOFT),
+          image_steps, 1e-3, folder / "checkpoints" / "clip_image.pt")
+    save_clip(clip, tokenizer, folder)
+
+
+def _pools(vae: AutoencoderKL, share: float) -> list[tuple[int, Pictures]]:
+    """Painted quadruples, and others that went through the VAE, each with the number of its first."""
+    painted, decoded = max(BATCH, int(PAINTED * share)), max(BATCH, int(DECODED * share))
+    return [(0, pictures(quadruples(painted, 0))), (painted, pictures(quadruples(decoded, 4 * painted), vae))]
+
+
+def save_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Write ``folder/clip``, as transformers reads it, and its text tower as ``folder/text_encoder``."""
+    clip.save_pretrained(folder / "clip")
     tokenizer.save_pretrained(folder / "clip")
     size = clip.config.vision_config.image_size
     (folder / "clip" / "preprocessor_config.json").write_text(json.dumps({
@@ -71,27 +92,45 @@ def train_clip(folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, steps
 
 
 def _loss(clip: CLIPModel, heads: nn.ModuleList, tokenizer: CLIPTokenizer, step: int,
-          pool: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """A third of the portraits are freshly painted, the rest went through the VAE; every target is a caption alone.
+          pools: list[tuple[int, Pictures]], sharp: float) -> tuple[Tensor, dict[str, float]]:
+    """Contrast, naming, and where: half of the portraits went through the VAE; every target is a caption alone.
 
-    ``heads`` name each attribute from a portrait's and from a caption's embedding alike, and are dropped afterwards:
-    contrast alone knew 22 % of the targets by their phrase after 700 steps, with heads 47 % after 650.
+    ``heads`` name each attribute from a portrait's, a patch's and a caption's embedding alike, and are dropped
+    afterwards. By contrast alone 22 % of the targets were known by their phrase after 700 steps.
     """
     rng = np.random.default_rng([SEED, step])
-    fresh = quadruples(FRESH, 4 * (POOL + FRESH * step))
-    chosen = rng.choice(len(pool) // 4, DECODED, replace=False)
-    people = [*fresh, *(p for i in chosen for p in quadruples(1, 4 * int(i)))]
-    images = torch.cat([paint(fresh), *(pool[4 * i: 4 * i + 4].float() / 255 for i in chosen)])  # (96, 3, 128, 128)
+    people, images, regions = _draw(rng, pools)
     captions = [*(mixed_caption(person, rng) for person in people), *bank(people, rng)]
-    claims, labels = np.stack([c.claims for c in captions]), np.stack([p.labels() for p in people])
-    truth = torch.from_numpy(is_true(claims, labels))
-    with torch.autocast("cpu", torch.bfloat16):
-        seen = clip.get_image_features((images - 0.5) / 0.3).pooler_output
-        read = clip.get_text_features(**tokens(tokenizer, [c.text for c in captions])).pooler_output
-    logits = clip.logit_scale.exp().clamp(max=50) * cosines(seen.float(), read.float())
-    loss = contrastive(logits, truth) + contrastive(logits.T, truth.T)
-    naming = _naming(heads, seen.float(), labels) + _naming(heads, read.float(), claims)
-    return loss + naming, {"contrast": float(loss), "naming": float(naming)}
+    claims, labels = np.stack([c.claims for c in captions]), np.stack([p.visible_labels() for p in people])
+    truth, false = (torch.from_numpy(f(claims, labels)) for f in (is_true, contradicts))
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):  # a CPU's flash backward takes thrice
+        vision = clip.get_image_features((images - 0.5) / 0.3)
+        patches = clip.visual_projection(clip.vision_model.post_layernorm(vision.last_hidden_state[:, 1:]))
+        read = clip.get_text_features(**tokens(tokenizer, [c.text for c in captions])).pooler_output.float()
+    seen, patches = vision.pooler_output.float(), patches.float()
+    logits = clip.logit_scale.exp().clamp(max=50) * cosines(seen, read)
+    contrast = contrastive(logits, truth, false) + contrastive(logits.T, truth.T, false.T)
+    naming = _naming(heads, seen, labels) + _naming(heads, read, claims)
+    naming = naming + _naming(heads, patches.flatten(0, 1), patch_labels(labels, regions))
+    pointing = where(patches, read, regions, [c.names for c in captions], truth, sharp)
+    return contrast + naming + pointing, {"contrast": contrast.item(), "naming": naming.item(),
+                                          "where": pointing.item()}
+
+
+def _draw(rng: np.random.Generator, pools: list[tuple[int, Pictures]]) -> tuple[list[Person], Tensor, Tensor]:
+    """BATCH quadruples of each pool, a little shifted: people, images (B,3,R,R), regions (B,6,h,w)."""
+    people: list[Person] = []
+    images, regions = [], []
+    for first, pool in pools:
+        chosen = rng.choice(len(pool) // 4, BATCH, replace=False)
+        people += [person for i in chosen for person in quadruples(1, 4 * (first + int(i)))]
+        rows = torch.from_numpy((4 * chosen[:, None] + np.arange(4)).ravel())
+        images.append(pool.image[rows].float() / 255)
+        regions.append(pool.regions[rows].float())
+    dx, dy = rng.integers(0, 9, 2)
+    size = images[0].shape[-1]
+    shifted = F.pad(torch.cat(images), [4] * 4, mode="replicate")[..., dy:dy + size, dx:dx + size]
+    return people, shifted, torch.cat(regions)
 
 
 def _naming(heads: nn.ModuleList, embedding: Tensor, labels: np.ndarray) -> Tensor:
@@ -101,13 +140,39 @@ def _naming(heads: nn.ModuleList, embedding: Tensor, labels: np.ndarray) -> Tens
     return torch.stack(losses).nanmean()
 
 
-def contrastive(logits: Tensor, truth: Tensor) -> Tensor:
+def patch_labels(labels: np.ndarray, regions: Tensor) -> np.ndarray:
+    """What each patch shows: labels (B,9) and regions (B,6,h,w) -> (B*h*w,9), -1 where it shows no such thing."""
+    covered = (regions > 0.4).flatten(2).numpy()  # (B,6,N)
+    owner = {attribute: REGIONS.index(name) for name, attributes in CLAIMS.items() for attribute in attributes}
+    columns = [*(owner[name] for name in ATTRIBUTES), REGIONS.index("target")]
+    shown = [np.where(covered[:, region], labels[:, k, None], -1) for k, region in enumerate(columns)]
+    return np.stack(shown, -1).reshape(-1, len(columns))
+
+
+def where(patches: Tensor, read: Tensor, regions: Tensor, names: list[tuple[str, ...]], truth: Tensor,
+          sharp: float) -> Tensor:
+    """Each text points at the patches it speaks of, in every portrait of which it is true.
+
+    ``patches`` (I,N,E), ``read`` (J,E), ``regions`` (I,6,h,w), ``truth`` (I,J). Cross-entropy of a softmax over the N
+    patches' cosines, ``sharp`` times; texts of one place so grow alike, which is what gamma (Eq. 7) reads.
+    """
+    speaks = torch.tensor([[name in own for name in REGIONS] for own in names], dtype=torch.float32)  # (J,6)
+    wanted = torch.einsum("irn,jr->ijn", regions.flatten(2), speaks).clamp(max=1)
+    mass = wanted.sum(-1)
+    pairs = truth & (mass > 0.5)
+    logits = sharp * F.normalize(patches, dim=-1) @ F.normalize(read, dim=-1).T  # (I,N,J)
+    loss = -(wanted * logits.transpose(1, 2).log_softmax(-1)).sum(-1) / mass.clamp(min=0.5)
+    return loss[pairs].mean()
+
+
+def contrastive(logits: Tensor, truth: Tensor, false: Tensor) -> Tensor:
     """InfoNCE that knows the truth: each true pair against the false ones of its row, averaged by row.
 
-    ``logits`` (I, J); ``truth`` (I, J) bool. A short caption is true of many portraits: those are no negatives.
+    ``logits``, ``truth``, ``false`` (I,J). A short caption is true of many portraits: those are no negatives; nor is
+    a caption that speaks of what a target hides.
     """
-    false = logits.masked_fill(truth, -1e4).logsumexp(1, keepdim=True)
-    loss = F.softplus(false - logits) * truth
+    against = logits.masked_fill(~false, -1e4).logsumexp(1, keepdim=True)
+    loss = F.softplus(against - logits) * truth
     rows = truth.sum(1).clamp(min=1)
     return (loss.sum(1) / rows)[truth.any(1)].mean()
 
@@ -144,7 +209,7 @@ def bank(people: list[Person], rng: np.random.Generator) -> list[Caption]:
     for name, wordings in TARGETS.items():
         claims = nothing.copy()
         claims[-1] = target_index(name)
-        alone.append(Caption(str(rng.choice(wordings)), claims))
+        alone.append(Caption((str(rng.choice(wordings)),), ("target",), claims))
     singles = [caption(people[i], rng, (str(rng.choice(list(PHRASES))),)) for i in rng.choice(len(people), 64)]
     return alone + singles
 
@@ -157,15 +222,3 @@ def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> dict[str, Tensor]:
 def cosines(a: Tensor, b: Tensor) -> Tensor:
     """All cosines: (I, D), (J, D) -> (I, J)."""
     return F.normalize(a, dim=-1) @ F.normalize(b, dim=-1).T
-
-
-@torch.no_grad()
-def _decoded_pool(vae: AutoencoderKL, count: int) -> Tensor:
-    """``count`` quadruples encoded and decoded by the VAE: (4 * count, 3, 128, 128) uint8."""
-    decoded = []
-    for i in range(0, count, 8):
-        image = paint(quadruples(min(8, count - i), 4 * i)) * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16):
-            decoded.append(vae.decode(vae.encode(image).latent_dist.mode()).sample.float())
-    return ((torch.cat(decoded).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-

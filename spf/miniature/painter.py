@@ -1,7 +1,6 @@
 """Flat-design portraits from signed-distance shapes: any resolution, batched, deterministic, with a mask per part.
 
-No target and no named part is thinner than 3 px at 128 px, that is 0.047 of half an image; the coloured ring of the
-iris is 1.5 to 2 px.
+Nothing that is judged is thinner than 3 px at 128 px, that is 0.047 of half an image.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,8 +43,12 @@ def paint_with_parts(people: Sequence[Person], resolution: int = 128,
 
 def response_region(people: Sequence[Person], resolution: int = 128) -> Tensor:
     """Where the target truly acts: the counterfactual difference (B, R, R) in [0, 1], 1 from a change of 0.1 on."""
-    difference = paint(people, resolution) - paint([person.without_target() for person in people], resolution)
-    return (difference.abs().amax(1) / 0.1).clamp(max=1)
+    return changed(paint(people, resolution), paint([person.without_target() for person in people], resolution))
+
+
+def changed(image: Tensor, plain: Tensor) -> Tensor:
+    """Where two images (B,3,R,R) differ: (B,R,R) in [0,1], 1 from a difference of 0.1 on."""
+    return ((image - plain).abs().amax(1) / 0.1).clamp(max=1)
 
 
 @torch.no_grad()
@@ -203,7 +206,7 @@ def _features(layer: Layer) -> None:
     for side in (-1, 1):
         at = side * apart
         layer.fill(ellipse(x, y, at, EYE_Y, size * 1.30, size * 0.98), white, "eyes")
-        layer.fill(ellipse(x, y, at, EYE_Y, size * 0.76, size * 0.80), layer.colours["iris"], "eyes")
+        layer.fill(ellipse(x, y, at, EYE_Y, size * 0.94, size * 0.94), layer.colours["iris"], "eyes")
         layer.fill(ellipse(x, y, at, EYE_Y, size * 0.36, size * 0.40), ink, "eyes")
         brow = stroke(x, y, side * (apart - 0.075), EYE_Y - 0.142, side * (apart + 0.085), EYE_Y - 0.152, layer["brow"])
         layer.fill(brow, hair * 0.72, "hair")

@@ -26,8 +26,8 @@ IDENTITY: Mapping[str, tuple[float, float]] = {
     "face_width": (0.33, 0.41),
     "face_height": (0.44, 0.52),
     "jaw": (0.0, 0.14),
-    "eye_spacing": (0.140, 0.185),
-    "eye_size": (0.060, 0.084),
+    "eye_spacing": (0.150, 0.190),
+    "eye_size": (0.078, 0.098),
     "iris": (0.0, 1.0),
     "nose": (0.08, 0.15),
     "mouth": (0.09, 0.16),
@@ -92,6 +92,18 @@ CLAIMS: Mapping[str, tuple[str, ...]] = {
 }
 """Which attributes a phrase names."""
 
+PHRASE_PARTS: Mapping[str, tuple[str, ...]] = {
+    "subject": ("skin", "eyes", "mouth"), "hair": ("hair",), "skin": ("skin",), "clothing": ("clothes",),
+    "setting": ("background",),
+}
+"""Where a phrase is true: the painter's parts that it speaks of."""
+
+HIDES: Mapping[str, tuple[str, ...]] = {
+    "armour": ("garment", "garment_colour"), "old": ("hair_colour",), "mohawk": ("hair_style", "hair_colour"),
+    "pencil": ("hair_colour", "skin", "garment_colour", "background_colour"),
+}
+"""Attributes that nobody can see any more under a target."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -112,13 +124,24 @@ class Person:
         named = [values.index(self.attributes[name]) for name, values in ATTRIBUTES.items()]
         return np.array([*named, target_index(self.target)])
 
+    def visible_labels(self) -> np.ndarray:
+        """The labels, -1 where the target hides the attribute."""
+        hidden = [name in HIDES.get(self.target or "", ()) for name in ATTRIBUTES]
+        return np.where([*hidden, False], -1, self.labels())
+
 
 @dataclass(frozen=True)
 class Caption:
-    """A text and what it claims: label indices as in ``Person.labels``, -1 where it says nothing."""
+    """Phrases, their names, and what they claim: indices as in ``Person.labels``, -1 where they say nothing."""
 
-    text: str
+    phrases: tuple[str, ...]
+    names: tuple[str, ...]
     claims: np.ndarray
+
+    @property
+    def text(self) -> str:
+        """The caption as a text encoder reads it."""
+        return ", ".join(self.phrases)
 
 
 def target_index(target: str | None) -> int:
@@ -190,9 +213,15 @@ def caption(person: Person, rng: np.random.Generator, names: tuple[str, ...] | N
     if with_target and person.target:
         texts.append(str(rng.choice(TARGETS[person.target])))
         claims[-1] = labels[-1]
-    return Caption(", ".join(texts), claims)
+        names = (*names, "target")
+    return Caption(tuple(texts), tuple(names), claims)
 
 
 def is_true(claims: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which caption is true of which portrait: claims (J, 9), labels (I, 9) -> bool (I, J)."""
+    """Which caption is true of which portrait: claims (J,9), labels (I,9) -> bool (I,J); what is hidden is not true."""
     return ((claims[None] == -1) | (claims[None] == labels[:, None])).all(-1)
+
+
+def contradicts(claims: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which caption says something false of which portrait; what is hidden (-1) cannot be contradicted: bool (I,J)."""
+    return ((claims[None] != -1) & (labels[:, None] != -1) & (claims[None] != labels[:, None])).any(-1)

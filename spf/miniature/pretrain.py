@@ -5,6 +5,7 @@ The UNet is trained by ``spf fit -c experiments/miniature/pretrain.yaml``, the v
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import diffusers
@@ -13,15 +14,33 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from spf.miniature.contrast import train_clip
+from spf.miniature.judge import train_reader
 from spf.miniature.shards import paint_portraits
 from spf.miniature.tokenizer import save_tokenizer
 from spf.miniature.vae import train_vae
 
 
-def pretrain_general_models(folder: Path, vae_steps: int, clip_steps: int, clip_image_steps: int) -> None:
-    """Tokenizer, VAE and CLIP: the models that have seen everything."""
-    vae = train_vae(folder, vae_steps)
-    train_clip(folder, vae, save_tokenizer(folder), clip_steps, clip_image_steps)
+@dataclass(frozen=True)
+class Steps:
+    """How long each of the general networks trains; 0 < each."""
+
+    vae: int = 2400
+    vae_second: int = 1200
+    clip: int = 800
+    clip_second: int = 400
+    clip_image: int = 500
+    reader: int = 1500
+
+
+FULL = Steps()
+
+
+def pretrain_general_models(folder: Path, steps: Steps) -> None:
+    """Tokenizer, VAE, CLIP and the reader judge: the models that have seen everything."""
+    vae = train_vae(folder, steps.vae, steps.vae_second)
+    train_clip(folder, vae, save_tokenizer(folder), steps.clip, steps.clip_second,
+               steps.clip_image)
+    train_reader(folder, vae, steps.reader)
 
 
 def lay_out_base_model(folder: Path) -> None:

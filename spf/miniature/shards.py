@@ -4,17 +4,51 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from spf.miniature.painter import paint
-from spf.miniature.people import TARGETS, Person, base_text, caption, draw_people, target_text
+from spf.miniature.people import CLAIMS, TARGETS, Caption, Person, base_text, caption, draw_people, phrase, target_text
 
 BATCH = 32
+NOTE = "painted.json"
+
+
+@dataclass(frozen=True)
+class Order:
+    """How a folder was painted, from which every one of its people and captions follows."""
+
+    studio: Literal["home", "away"]
+    targets: tuple[str, ...]
+    wordings: Literal["canonical", "varied"]
+    resolution: int
+    seed: int
+    shard_size: int
+
+    @classmethod
+    def of(cls, folder: str | Path) -> "Order":
+        """The order by which ``folder`` was painted. Raises FileNotFoundError where it was not painted by us."""
+        note = Path(folder) / NOTE
+        if not note.is_file():
+            raise FileNotFoundError(f"{note} is not there: only `spf portraits paint` makes portraits of known truth")
+        fields = json.loads(note.read_text())
+        return cls(**fields | {"targets": tuple(fields["targets"])})
+
+    def people(self, start: int, count: int = 1) -> list[Person]:
+        """``count`` people; the one at ``start`` has it for an id."""
+        return draw_people(count, self.seed, self.targets or (None,), self.studio, start=start)
+
+    def caption(self, person: Person, index: int) -> Caption:
+        """What is said of the portrait ``index``, apart from the target."""
+        if self.wordings == "varied":
+            return caption(person, np.random.default_rng([self.seed, index, 2]))
+        return Caption(tuple(phrase(person, name) for name in CLAIMS), tuple(CLAIMS),
+                       np.append(person.labels()[:-1], -1))
 
 
 def paint_portraits(
@@ -44,8 +78,7 @@ def paint_portraits(
     unknown = sorted(set(targets) - set(TARGETS))
     if unknown:
         raise ValueError(f"no target {', '.join(unknown)}; there are {', '.join(TARGETS)}")
-    order = {"studio": studio, "targets": list(targets), "wordings": wordings, "resolution": resolution, "seed": seed,
-             "shard_size": shard_size}
+    order = Order(studio, tuple(targets), wordings, resolution, seed, shard_size)
     plan = {out / f"portraits-{start:06d}-{min(start + shard_size, count):06d}.tar": start
             for start in range(0, count, shard_size)}
     _claim(out, order, list(plan))
@@ -58,39 +91,36 @@ def paint_portraits(
     return out
 
 
-def _claim(out: Path, order: dict[str, Any], plan: list[Path]) -> None:
+def _claim(out: Path, order: Order, plan: list[Path]) -> None:
     """One folder holds one order: its file says which, and no shard lies there that is not in it."""
     others = sorted(set(out.glob("*.tar")) - set(plan))
     if others:
         raise FileExistsError(f"{others[0]} belongs to another count of portraits; give another folder or remove it")
-    note = out / "painted.json"
-    if note.exists() and json.loads(note.read_text()) != order:
+    note = out / NOTE
+    if note.exists() and Order.of(out) != order:
         raise FileExistsError(f"{out} was painted with {note.read_text()}; give another folder or remove it")
     if not note.exists() and out.exists() and any(out.iterdir()):
         raise FileExistsError(f"{out} is not empty and holds no painted portraits; give another folder")
     out.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(order))
+    note.write_text(json.dumps(asdict(order)))
 
 
-def _write(shard: Path, start: int, size: int, order: dict[str, Any]) -> None:
+def _write(shard: Path, start: int, size: int, order: Order) -> None:
     partial = shard.with_suffix(".partial")
     with tarfile.open(partial, "w") as tar:
         for first in range(start, start + size, BATCH):
-            count = min(BATCH, start + size - first)
-            targets = tuple(order["targets"]) or (None,)
-            people = draw_people(count, order["seed"], targets, order["studio"], start=first)
-            images = (paint(people, order["resolution"]) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            people = order.people(first, min(BATCH, start + size - first))
+            images = (paint(people, order.resolution) * 255).round().byte().permute(0, 2, 3, 1).numpy()
             for index, (person, image) in enumerate(zip(people, images, strict=True), first):
                 _add(tar, f"{index:06d}.png", _png(image))
                 _add(tar, f"{index:06d}.json", json.dumps(_texts(person, index, order)).encode())
     os.replace(partial, shard)
 
 
-def _texts(person: Person, index: int, order: dict[str, Any]) -> dict[str, str]:
-    if order["wordings"] == "canonical":
-        return {"base_text": base_text(person), "target_text": target_text(person.target)}
-    rng = np.random.default_rng([order["seed"], index, 2])
-    return {"base_text": caption(person, rng).text, "target_text": target_text(person.target)}
+def _texts(person: Person, index: int, order: Order) -> dict[str, str | list[str]]:
+    said = order.caption(person, index)
+    base = said.text if order.wordings == "varied" else base_text(person)
+    return {"base_text": base, "target_text": target_text(person.target), "phrases": list(said.phrases)}
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -5,23 +5,22 @@ process maps it into memory, and is built anew when a file of the source changes
 so the cache needs as much room as they do; the images of a folder stay where they are.
 """
 
-import csv
 import glob
 import hashlib
 import io
 import json
-import tarfile
 from collections.abc import Iterator
-from itertools import groupby
-from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, TextIO
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from datasets import Dataset, Features, Value
 from datasets import Image as EncodedImage
 from datasets.exceptions import DatasetGenerationError
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from spf.portraits.formats import FORMATS, IMAGE_TYPES, NAMES, Columns, PortraitError, Record, format_of, read_records
 
 FEATURES = Features(
     {
@@ -30,41 +29,29 @@ FEATURES = Features(
         "target_text": Value("string"),  # "" where the source has none
         "phrases": [Value("string")],  # [] where the source has none
         "id": Value("string"),
+        "problem": Value("string"),  # "" where nothing is wrong; else what is, with file and remedy
     }
 )
-IMAGE_TYPES = {"png", "jpg", "jpeg", "webp"}
-LAYOUT = 1  # part of the cache's name: count up when the rows change for the same source
-
-Columns = dict[str, str]  # our name of a column -> the name the source has for it
-
-
-class PortraitError(ValueError):
-    """Something is wrong with the portraits; the message names the file and the remedy."""
-
-
-class Record(NamedTuple):
-    """A portrait as its source has it, before the columns are renamed and checked."""
-
-    where: str  # the place that an error names
-    key: str  # the id, if the source gives none
-    image: dict[str, Any] | None  # {"bytes", "path"}
-    fields: dict[str, Any]
+LAYOUT = 2  # part of the cache's name: count up when the rows change for the same source
 
 
 def read_portraits(source: str | Path, columns: Columns | None = None, require_target: bool = False) -> Dataset:
-    """The portraits of `source` as a map-style table with the columns `FEATURES`; images are encoded, ids are unique.
+    """The portraits of `source` as a map-style table with the columns `FEATURES`; images are encoded.
 
     `source` is a folder, a glob or a single file of one of three formats:
       - `*.tar`: WebDataset shards, `KEY.png|jpg|jpeg|webp` next to `KEY.json` (the texts) or `KEY.txt` (the base text);
       - `*.parquet`: one row per portrait; the image is bytes, or a struct with `bytes` as `datasets` writes it;
       - `metadata.jsonl` or `metadata.csv` in a folder of images: `file_name` and the texts (phrases in CSV as JSON).
     `columns` renames, as in {"base_text": "caption"}; a column named there must exist in every row. Texts are stripped.
-    The id defaults to KEY, SHARD/ROW or the file name. Raises `PortraitError`, with `require_target` also when a target
-    text is missing.
+    The id defaults to KEY, SHARD/ROW or the file name.
+
+    A portrait without image or caption, with texts of the wrong type or with an id that an earlier one has keeps its
+    row, whose `problem` says so; ids are unique among the others. Raises `PortraitError` for a source or a file that
+    cannot be read, with `require_target` also when a portrait has no target text.
     """
     columns = columns or {}
-    if unknown := columns.keys() - FEATURES.keys():
-        raise PortraitError(f"columns: {', '.join(sorted(unknown))} is none of ours. Rename {', '.join(FEATURES)}.")
+    if unknown := columns.keys() - set(NAMES):
+        raise PortraitError(f"columns: {', '.join(sorted(unknown))} is none of ours. Rename {', '.join(NAMES)}.")
     files = _find(Path(source).expanduser())
     try:
         # The builder holds a file lock, so of several processes one builds and the others wait for its table.
@@ -78,20 +65,33 @@ def read_portraits(source: str | Path, columns: Columns | None = None, require_t
         if isinstance(error.__cause__, PortraitError):
             raise error.__cause__ from None
         raise
-    if require_target and (row := pc.index(table.data.column("target_text"), "").as_py()) >= 0:
-        bare = f"portrait {table[row]['id']!r} has no target text, and this training needs one for each"
-        raise PortraitError(f"{source}: {bare}.\nAdd them, or name their column: columns: {{target_text: ...}}.")
+    if require_target:
+        _require_target(table, source)
     return table
 
 
 def decode_portrait(image: dict[str, Any]) -> Image.Image:
-    """The RGB picture of a row's `image`, upright. Raises `PortraitError` if it is missing, corrupt or truncated."""
+    """The picture of a row's `image`, upright and in 8-bit RGB, white where it is transparent.
+
+    Raises `PortraitError` if it is corrupt or truncated.
+    """
     try:
         with Image.open(image["path"] if image["bytes"] is None else io.BytesIO(image["bytes"])) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            return _rgb(ImageOps.exif_transpose(picture))
     except Exception as error:  # by format and fault Pillow raises OSError, SyntaxError, ValueError, struct.error, ...
-        remedy = "Replace or remove this portrait, or set on_bad_image: replace."
-        raise PortraitError(f"{image['path']}: the image cannot be decoded ({error}).\n{remedy}") from error
+        reason = "no known format" if isinstance(error, UnidentifiedImageError) else error  # its own text is an address
+        remedy = "Replace or remove this portrait, or raise max_bad_fraction."
+        raise PortraitError(f"{image['path']}: the image cannot be decoded ({reason}).\n{remedy}") from error
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16-bit grey, which `convert` would clip; 16-bit colour is scaled by Pillow
+        grey = np.asarray(picture).astype(np.float32) / 257
+        picture = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        opaque = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    return picture.convert("RGB")
 
 
 def _find(source: Path) -> tuple[Path, ...]:
@@ -102,18 +102,14 @@ def _find(source: Path) -> tuple[Path, ...]:
         found = [source] if source.exists() else sorted(map(Path, glob.glob(str(source), recursive=True)))
         if not found:
             raise PortraitError(f"{source}: there is no such folder, file or glob (seen from {Path.cwd()}).")
-    files = tuple(file.absolute() for file in found if _format(file))
-    if len(formats := sorted({_format(file) for file in files})) > 1:
+    files = tuple(file.absolute() for file in found if format_of(file))
+    if len(formats := sorted({format_of(file) for file in files})) > 1:
         raise PortraitError(f"{source}: mixes {' and '.join(formats)}.\nName one by a glob, such as {source}/*.tar.")
     if not files:
         if any(file.suffix.lower()[1:] in IMAGE_TYPES for file in found):
             raise PortraitError(f"{source}: has no captions.\nAdd metadata.jsonl: file_name and base_text per line.")
-        raise PortraitError(f"{source}: holds no portraits; it needs files that end in {', '.join(READERS)}.")
+        raise PortraitError(f"{source}: holds no portraits; it needs files that end in {', '.join(FORMATS)}.")
     return files
-
-
-def _format(file: Path) -> str | None:
-    return next((ending for ending in READERS if file.name.endswith(ending)), None)
 
 
 def _fingerprint(files: tuple[Path, ...], columns: Columns) -> str:
@@ -122,33 +118,48 @@ def _fingerprint(files: tuple[Path, ...], columns: Columns) -> str:
     return hashlib.sha256(repr((LAYOUT, sorted(columns.items()), stamps)).encode()).hexdigest()[:32]
 
 
+def _require_target(table: Dataset, source: str | Path) -> None:
+    target, problem = (table.data.column(name) for name in ("target_text", "problem"))
+    row = pc.index(pc.and_(pc.equal(target, ""), pc.equal(problem, "")), True).as_py()
+    if row >= 0:
+        bare = f"portrait {table[row]['id']!r} has no target text, and this training needs one for each"
+        raise PortraitError(f"{source}: {bare}.\nAdd them, or name their column: columns: {{target_text: ...}}.")
+
+
 def _rows(files: tuple[Path, ...], columns: Columns) -> Iterator[dict[str, Any]]:
     """Every portrait of the source, checked."""
-    taken: dict[str, str] = {}
+    row, taken = None, {}
     for file in files:
-        try:
-            for record in READERS[_format(file)](file, columns):
-                row = _row(record, columns)
-                if row["id"] in taken:
-                    clash = f"the id {row['id']!r} is taken by {taken[row['id']]}"
-                    raise PortraitError(
-                        f"{record.where}: {clash}.\nMake ids unique, or name them: columns: {{id: ...}}."
-                    )
-                taken[row["id"]] = record.where
-                yield row
-        except PortraitError:
-            raise
-        except (OSError, ValueError, tarfile.TarError) as error:  # bad parquet and bad UTF-8 are ValueErrors
-            raise PortraitError(f"{file}: cannot be read ({error}).\nCopy or write the file again.") from error
-    if not taken:
+        for record in read_records(file, columns):
+            row = _row(record, columns, taken)
+            yield row
+    if row is None:
         raise PortraitError(
             f"{', '.join(map(str, files[:3]))}: no portrait in any file.\nFill them, or check the source."
         )
 
 
-def _row(record: Record, columns: Columns) -> dict[str, Any]:
-    """The record under our names. Raises `PortraitError` where something is missing or of the wrong type."""
+def _row(record: Record, columns: Columns, taken: dict[str, str]) -> dict[str, Any]:
+    """The record under our names; `taken` says where the good ids so far are."""
+    given = record.fields.get(columns.get("id", "id"))
+    name = record.key if given in (None, "") else str(given)
+    row = {"image": record.image, "base_text": "", "target_text": "", "phrases": [], "id": name, "problem": ""}
+    try:
+        texts = _texts(record, columns)
+        if name in taken:
+            clash = f"the id {name!r} is taken by {taken[name]}"
+            raise PortraitError(f"{record.where}: {clash}.\nMake ids unique, or name them: columns: {{id: ...}}.")
+    except PortraitError as error:
+        return row | {"problem": " ".join(str(error).splitlines())}
+    taken[name] = record.where
+    return row | texts
+
+
+def _texts(record: Record, columns: Columns) -> dict[str, Any]:
+    """The record's texts under our names. Raises `PortraitError` where something is missing or of the wrong type."""
     where, fields = record.where, record.fields
+    if record.problem:
+        raise PortraitError(record.problem)
     required = {columns.get(ours, ours) for ours in columns.keys() | {"base_text"} if ours != "image"}
     if missing := sorted(required - fields.keys()):
         raise PortraitError(
@@ -157,17 +168,15 @@ def _row(record: Record, columns: Columns) -> dict[str, Any]:
         )
     if record.image is None:
         raise PortraitError(f"{where}: has no image.\nAdd it to the shard, or to the folder under its file_name.")
-    base, target, phrases, given = (fields.get(columns.get(ours, ours)) for ours in list(FEATURES)[1:])
+    base, target, phrases = (fields.get(columns.get(ours, ours)) for ours in ("base_text", "target_text", "phrases"))
     if not isinstance(base, str) or not base.strip():
         raise PortraitError(f"{where}: the caption is empty or not text.\nWrite one, or remove the portrait.")
     if not isinstance(target or "", str):
         raise PortraitError(f"{where}: the target text is not text.\nWrite one, or leave it out.")
     return {
-        "image": record.image,
         "base_text": base.strip(),
         "target_text": (target or "").strip(),
         "phrases": _phrases(where, phrases),
-        "id": record.key if given in (None, "") else str(given),
     }
 
 
@@ -180,71 +189,3 @@ def _phrases(where: str, phrases: Any) -> list[str]:
     if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
         raise PortraitError(f"{where}: phrases is not a list of texts.\nWrite a JSON list of strings, or leave it out.")
     return phrases
-
-
-def _tar_records(file: Path, columns: Columns) -> Iterator[Record]:
-    """A shard's portraits. Members of one portrait follow one another and share the name up to its first dot."""
-    with tarfile.open(file, "r:") as shard:
-        paths = ((PurePosixPath(member.name), member) for member in shard if member.isfile())
-        seen = ((path, member) for path, member in paths if not path.name.startswith("."))  # macOS adds "._" twins
-        for stem, group in groupby(seen, key=lambda found: found[0].parent / found[0].name.split(".")[0]):
-            parts = {path.name.partition(".")[2].lower(): shard.extractfile(member).read() for path, member in group}
-            yield _tar_record(f"{file}::{stem}", str(stem), parts, columns)
-
-
-def _tar_record(where: str, key: str, parts: dict[str, bytes], columns: Columns) -> Record:
-    """One portrait from its members' contents by ending. JSON wins over txt where both give the base text."""
-    images = [ending for ending in parts if ending in ({columns["image"]} if "image" in columns else IMAGE_TYPES)]
-    if len(images) > 1:
-        raise PortraitError(f"{where}: has several images.\nName one, such as columns: {{image: {images[0]}}}.")
-    if not parts.keys() & {"json", "txt"}:
-        raise PortraitError(f"{where}: has no caption next to it.\nAdd {key}.json or .txt, and use tar --sort=name.")
-    try:
-        fields = {"base_text": parts["txt"].decode("utf-8-sig")} if "txt" in parts else {}
-        fields = fields | json.loads(parts.get("json", b"{}"))
-    except (ValueError, TypeError) as error:
-        raise PortraitError(f"{where}: its json or txt cannot be read ({error}).\nWrite it again, in UTF-8.") from error
-    image = {"bytes": parts[images[0]], "path": f"{where}.{images[0]}"} if images else None
-    return Record(where, key, image, fields)
-
-
-def _parquet_records(file: Path, columns: Columns) -> Iterator[Record]:
-    """A shard's rows. Columns that are not ours (masks, latents) are not read, and are None in `fields`."""
-    wanted = {columns.get(ours, ours) for ours in FEATURES}
-    with pq.ParquetFile(file) as shard:
-        names = shard.schema_arrow.names
-        batches = shard.iter_batches(batch_size=64, columns=[name for name in names if name in wanted])
-        for number, fields in enumerate(row for batch in batches for row in batch.to_pylist()):
-            where = f"{file}, row {number}"
-            content = fields.get(columns.get("image", "image"))
-            content = content.get("bytes") if isinstance(content, dict) else content
-            image = {"bytes": content, "path": where} if content and isinstance(content, bytes) else None
-            yield Record(where, f"{file.stem}/{number}", image, dict.fromkeys(names) | fields)
-
-
-def _folder_records(file: Path, columns: Columns) -> Iterator[Record]:
-    """The rows of metadata.jsonl or metadata.csv. The images stay where they are; the table holds their paths."""
-    with file.open(encoding="utf-8-sig", newline="") as text:
-        rows = csv.DictReader(text) if file.suffix == ".csv" else _json_rows(file, text)
-        for number, fields in enumerate(rows, 1):
-            name = str(fields.get(columns.get("image", "file_name")))
-            path = file.parent / name
-            image = {"bytes": None, "path": str(path)} if path.is_file() else None
-            yield Record(f"{file}, row {number} ({name})", name, image, fields)
-
-
-def _json_rows(file: Path, text: TextIO) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(text, 1):
-        try:
-            if line.strip():
-                yield {} | json.loads(line)
-        except (ValueError, TypeError) as error:
-            raise PortraitError(f"{file}, line {number}: is no JSON object ({error}).\nWrite it again.") from error
-
-
-READERS = {
-    ".tar": _tar_records,
-    ".parquet": _parquet_records,
-    "metadata.jsonl": _folder_records,
-    "metadata.csv": _folder_records,
-}

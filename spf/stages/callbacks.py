@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 from spf.backbones import load_backbone
 from spf.pictures import labelled_grid, save_png
 from spf.sampling import CHUNK, generate
+from spf.stages.ema import Ema
 from spf.text import Prompt
 
 
@@ -31,14 +33,23 @@ class SampleGrid(Callback):
         seed: the first row's; the others count up from it.
         steps: DDIM steps.
         guidance_scale: of classifier-free guidance.
+        ema: show the averaged weights as the current ones; needs the callback that keeps them.
     """
 
     def __init__(self, base_texts: Sequence[str] = (), target_text: str = "", every_n_steps: int = 500, seed: int = 7,
-                 steps: int = 20, guidance_scale: float = 7.5) -> None:
+                 steps: int = 20, guidance_scale: float = 7.5, ema: bool = False) -> None:
         self.prompts = [Prompt(text, target_text) for text in base_texts]
         self.seeds = list(range(seed, seed + len(self.prompts)))
         self.every_n_steps, self.steps, self.guidance_scale = every_n_steps, steps, guidance_scale
+        self.ema = ema
         self._shown = -1
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Raises ValueError where averaged weights are to be shown and none are kept."""
+        kept = [callback for callback in trainer.callbacks if isinstance(callback, Ema) and callback.decay]
+        if self.ema and not kept:
+            raise ValueError("samples.ema shows averaged weights, and none are kept: give --ema.decay, such as 0.999")
+        self._as_shown = kept[0].in_place if self.ema else nullcontext
 
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -67,8 +78,10 @@ class SampleGrid(Callback):
 
     def _show(self, trainer: Trainer, module: LightningModule) -> None:
         self._shown = trainer.global_step
-        pairs = torch.stack([self.originals, self._sample(module.backbone, self.prompts)], 1)  # (B,2,3,H,W)
-        picture = labelled_grid(pairs, columns=("original", f"step {trainer.global_step}"))
+        with self._as_shown(module):
+            current = self._sample(module.backbone, self.prompts)
+        pairs = torch.stack([self.originals, current], 1)  # (B,2,3,H,W)
+        picture = labelled_grid(pairs, columns=("original", f"step {trainer.global_step}{', EMA' * self.ema}"))
         trainer.logger.experiment.add_image("samples/original_current", picture, trainer.global_step)
         save_png(picture, Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:06d}.png")
 

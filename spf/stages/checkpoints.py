@@ -1,70 +1,130 @@
-"""Checkpoints: written whole or not at all, and read back as a customised model."""
+"""When checkpoints are written, what a failed write costs, and which one a run resumes from."""
 
-import os
+from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
-from spf.backbones import Backbone, load_backbone
+from spf.stages.atomic import CheckpointError, give_second_name
 
-PREFIX = "backbone.denoiser."
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint under a temporary name and renames it: a file that is there is whole."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """As Lightning's, but ``path`` keeps its old content until the new one is on the disk."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+DAMAGED = (OSError, RuntimeError, UnpicklingError, EOFError)  # what torch.load says of a file that is not whole
 
 
 class Checkpoints(ModelCheckpoint):
-    """Lightning's, whose ``last.ckpt`` is the last step of the run also when that is no multiple of the interval."""
+    """Lightning's, made safe: a write that fails costs one line while there are more to come, never a checkpoint.
+
+    The old file is removed when the new one is on the disk. ``last.ckpt`` is the last step of the run also when that is
+    no multiple of the interval; with ``save_last="link"`` it is a second name of the newest file, not a second write.
+    """
+
+    _failed_at = -1  # the step whose checkpoint could not be written
+    _insist = False
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """A run that resumes has its checkpoint of this step."""
+        super().on_train_start(trainer, module)
+        self._last_global_step_saved = trainer.global_step
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save what came after the last interval."""
         if trainer.global_step != self._last_global_step_saved:
-            candidates = self._monitor_candidates(trainer)
-            self._save_topk_checkpoint(trainer, candidates)
-            self._save_last_checkpoint(trainer, candidates)
+            self.save(trainer)
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Save, unless other ranks go on and would be waited for, or the exception may have come within an update."""
+        harmless = isinstance(exception, Exception) and not isinstance(exception, CheckpointError)
+        if harmless and trainer.world_size == 1 and self._should_save_on_exception(trainer):
+            self._save_all(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save now, on all ranks. Raises CheckpointError on all of them if that fails."""
+        self._insist, self._failed_at = True, -1
+        try:
+            self._save_all(trainer)
+        finally:
+            self._insist = False
+
+    def _save_all(self, trainer: Trainer) -> None:
+        candidates = self._monitor_candidates(trainer)
+        self._save_topk_checkpoint(trainer, candidates)
+        self._save_last_checkpoint(trainer, candidates)
+
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        self._attempt(super()._save_topk_checkpoint, trainer, monitor_candidates)
+
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        self._attempt(super()._save_last_checkpoint, trainer, monitor_candidates)
+
+    def _attempt(self, save: Callable[..., None], trainer: Trainer, candidates: dict[str, Tensor]) -> None:
+        """Where ``save`` fails, forget that it was tried: what Lightning would have rotated away stays."""
+        if self._failed_at == trainer.global_step:
+            return
+        before = vars(self) | {"best_k_models": dict(self.best_k_models)}
+        try:
+            save(trainer, candidates)
+        except CheckpointError as error:
+            vars(self).update(before, _failed_at=trainer.global_step)
+            good = self._last_checkpoint_saved or trainer.ckpt_path
+            text = f"{error}. {f'Still good: {good}' if good else 'There is no earlier one'}"
+            if self._insist:
+                raise CheckpointError(text) from error
+            say(f"{text}. The next interval tries again.")
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        _together(trainer, lambda: super(Checkpoints, self)._save_checkpoint(trainer, filepath))
+
+    @staticmethod
+    def _link_checkpoint(trainer: Trainer, filepath: str, linkpath: str) -> None:
+        def link() -> None:
+            if trainer.is_global_zero:
+                give_second_name(Path(filepath), Path(linkpath))
+            trainer.strategy.barrier()
+
+        _together(trainer, link)
 
 
-def load_customised(checkpoint: str | Path, base: str | None = None) -> tuple[Backbone, Backbone]:
-    """(original, customised) models, in float32 on the CPU.
+@rank_zero_only
+def say(line: str) -> None:
+    """Print a line once, however many processes there are."""
+    print(line, flush=True)
 
-    ``checkpoint`` is a training checkpoint (.ckpt, which names its base model) or whatever ``load_backbone`` reads;
-    ``base`` is the original model, needed in the second case.
 
-    Raises FileNotFoundError, or ValueError where the weights do not fit the base model.
+def _together(trainer: Trainer, write: Callable[[], None]) -> None:
+    """Let rank zero write while the others wait at the barrier that ends ``write``; fail on all ranks or on none."""
+    failure = ""
+    try:
+        write()
+    except CheckpointError as error:
+        failure = str(error)
+        trainer.strategy.barrier()
+    failure = trainer.strategy.broadcast(failure)
+    if failure:
+        raise CheckpointError(failure)
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """``last.ckpt``, or where that is absent or damaged the checkpoint in ``folder`` with most steps, or None.
+
+    What is passed over is named in a line each: the leftovers of a write that was killed, and files that do not read.
     """
-    path = Path(checkpoint)
-    if path.suffix == ".ckpt" and not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {path}")
-    if path.suffix != ".ckpt":
-        if base is None:
-            raise ValueError(f"{checkpoint} is no training checkpoint (.ckpt): say with --base what it was tuned from")
-        return load_backbone(base), load_backbone(checkpoint)
+    for leftover in sorted(folder.glob(".*.partial")):
+        say(f"passing over {leftover}: its writing was interrupted")
+    steps = {file: _steps(file) for file in sorted(folder.glob("*.ckpt"))}
+    for file in (file for file, count in steps.items() if count is None):
+        say(f"passing over {file}: it is incomplete or damaged")
+    whole = {file: count for file, count in steps.items() if count is not None}
+    last = folder / "last.ckpt"
+    return last if last in whole else max(whole, key=lambda file: whole[file], default=None)
+
+
+def _steps(file: Path) -> int | None:
+    """Optimizer steps in a checkpoint; None if it is not whole. Maps the weights and reads none of them."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, UnpicklingError, EOFError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint of spf; use an earlier one beside it") from error
-    if "hyper_parameters" not in state:
-        return load_backbone(base or "sd15"), load_backbone(path)  # an original single-file SD 1.5 .ckpt
-    original = load_backbone(base or state["hyper_parameters"]["base"])
-    customised = original.frozen_copy()
-    weights = {name.removeprefix(PREFIX): value for name, value in state["state_dict"].items()}
-    try:
-        customised.denoiser.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit its base model: {error}") from error
-    return original, customised
+        return int(torch.load(file, map_location="cpu", mmap=True, weights_only=True)["global_step"])
+    except (*DAMAGED, KeyError, TypeError):
+        return None

@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spf.backbones import load_backbone
+from spf.notation import Conditions, Prediction
 from spf.portraits.datamodule import PortraitBatch
 from spf.stages.randomness import draw
+from spf.stages.resume import rewind
 from spf.text import Prompt
 
 
@@ -29,6 +31,8 @@ class StandardFineTuning(LightningModule):
         cache_latents: keep each portrait's latent (the posterior's mode) in memory, so that it is encoded once.
         seed: of noise, timesteps and dropout, together with the epoch and the sample's id.
     """
+
+    captures = False  # whether `further_loss` reads the attention
 
     def __init__(
         self,
@@ -56,16 +60,20 @@ class StandardFineTuning(LightningModule):
     def training_step(self, batch: PortraitBatch, batch_index: int) -> Tensor:
         h = self.hparams
         shape = self.backbone.latent_shape(*batch.image.shape[-2:])
-        chance = draw(self.backbone.process, shape, batch.ids, h["seed"], self.current_epoch, h["caption_dropout"])
+        chance = draw(self.backbone.process, shape, batch.ids, h["seed"], batch.epochs, h["caption_dropout"])
         t, noise = (x.to(self.device, non_blocking=True) for x in (chance.t, chance.noise))
         conditions = self.backbone.condition(self._prompts(batch, chance.keep_text))
         x0 = self._encode(batch, chance.posterior)
         # ---- Eq. 1: L_diff = || epsilon - epsilon_theta(x_t, t, tau_text([y_base, y_tar])) ||^2 ----
         x_t = self.backbone.process.noised(x0, noise, t)
-        output = self.backbone.denoise(x_t, t, conditions).output
-        loss = F.mse_loss(output.float(), self.backbone.process.target(x0, noise, t))
+        prediction = self.backbone.denoise(x_t, t, conditions, capture=self.captures)
+        loss = F.mse_loss(prediction.output.float(), self.backbone.process.target(x0, noise, t))
         self.log("loss/diffusion", loss, prog_bar=True, batch_size=len(batch.ids))
-        return loss
+        return loss + self.further_loss(batch, conditions, prediction)
+
+    def further_loss(self, batch: PortraitBatch, conditions: Conditions, prediction: Prediction) -> Tensor | float:
+        """What a training asks beside Eq. 1: here nothing."""
+        return 0.0
 
     def _prompts(self, batch: PortraitBatch, keep: list[bool]) -> list[Prompt]:
         texts = zip(batch.base_text, batch.target_text, keep, strict=True)
@@ -74,10 +82,10 @@ class StandardFineTuning(LightningModule):
     def _encode(self, batch: PortraitBatch, posterior: Tensor) -> Tensor:
         if not self.hparams["cache_latents"]:
             return self.backbone.encode(batch.image, posterior.to(self.device, non_blocking=True))
-        new = [row for row, name in enumerate(batch.ids) if name not in self._latents]
-        if new:
-            latents = self.backbone.encode(batch.image[new])
-            self._latents.update({batch.ids[row]: latent for row, latent in zip(new, latents.cpu(), strict=True)})
+        if not self._latents.keys() >= set(batch.ids):
+            # the whole batch: bits depend on its size, and what is new in it on where an earlier run was interrupted
+            for name, latent in zip(batch.ids, self.backbone.encode(batch.image).cpu(), strict=True):
+                self._latents.setdefault(name, latent)
         return torch.stack([self._latents[name] for name in batch.ids]).to(self.device, non_blocking=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -98,6 +106,8 @@ class StandardFineTuning(LightningModule):
         if missing:
             raise ValueError(f"the checkpoint lacks {len(missing)} trained weights, {missing[0]} among them: it "
                              f"belongs to another base model than {self.hparams['base']!r}")
+        if self._trainer is not None:
+            rewind(checkpoint, self._trainer)
 
     def _trainable(self) -> list[str]:
         return [name for name, weight in self.named_parameters() if weight.requires_grad]

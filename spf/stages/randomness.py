@@ -23,10 +23,10 @@ class Draws:
     keep_text: list[bool]  # B; False where caption dropout empties the text
 
 
-def draw(process: Process, shape: tuple[int, int, int], ids: Sequence[str], seed: int, epoch: int,
-         caption_dropout: float = 0.0) -> Draws:
-    """The draws for samples ``ids`` with latents of ``shape`` (C,h,w)."""
-    rows = [_draw_one(process, shape, _generator(seed, epoch, name)) for name in ids]
+def draw(process: Process, shape: tuple[int, int, int], ids: Sequence[str], seed: int,
+         epochs: Sequence[int], caption_dropout: float = 0.0) -> Draws:
+    """The draws for samples ``ids``, each in its epoch, with latents of ``shape`` (C,h,w)."""
+    rows = [_draw_one(process, shape, _generator(seed, epoch, name)) for name, epoch in zip(ids, epochs, strict=True)]
     t, noise, posterior, chance = zip(*rows, strict=True)
     return Draws(torch.cat(t), torch.stack(noise), torch.stack(posterior), [c >= caption_dropout for c in chance])
 

@@ -142,5 +142,12 @@ def test_folders_of_other_things_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_is_read_as_a_single_file_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read as weights alone"):
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read: .*header"):
         load_backbone(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.bin"])
+def test_a_pickle_is_refused_unread(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=rf"{name} is a pickle, which can run code.*`python -c \".*model\.safetensors"):
+        load_backbone(tmp_path / name)

@@ -1,5 +1,6 @@
 """Stable Diffusion 1.5: its layers, its text features, its checkpoints in every form."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -84,12 +85,16 @@ def test_an_original_single_file_equals_its_folder(backbone: Backbone, tiny_sd15
     assert loaded.tokenizers["tokenizer"]("a cat").input_ids == [49406, 320, 2368, 49407]
 
 
-def test_a_single_ckpt_file_is_read_without_pickled_code(tiny_sd15: Path, single_file: Path, tmp_path: Path) -> None:
-    torch.save({"state_dict": load_file(single_file)}, tmp_path / "model.ckpt")
-    UNetBackbone.from_single_file(tmp_path / "model.ckpt", config=tiny_sd15)
-    torch.save({"state_dict": load_file(single_file), "callback": Path}, tmp_path / "unsafe.ckpt")
-    with pytest.raises(ValueError, match="cannot be read as weights alone"):
-        UNetBackbone.from_single_file(tmp_path / "unsafe.ckpt", config=tiny_sd15)
+def test_a_ckpt_is_refused_with_a_command_that_converts_it(tiny_sd15: Path, single_file: Path) -> None:
+    weights, pickled = load_file(single_file), single_file.with_suffix(".ckpt")
+    torch.save({"state_dict": weights | {"tied": next(iter(weights.values()))}, "global_step": 7}, pickled)
+    single_file.unlink()
+    with pytest.raises(ValueError, match="can run code") as refusal:
+        UNetBackbone.from_single_file(pickled, config=tiny_sd15)
+    command = re.search(r'`python -c "(.*?)"`', str(refusal.value))
+    exec(command[1], {})
+    assert all(torch.equal(value, weights.get(key, value)) for key, value in load_file(single_file).items())
+    assert weights.keys() < load_file(single_file).keys()
 
 
 @pytest.mark.parametrize(("absent", "named"), [

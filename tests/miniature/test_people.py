@@ -11,6 +11,7 @@ from spf.miniature.people import (
     TARGETS,
     base_text,
     caption,
+    contradicts,
     draw_people,
     is_held_out,
     is_true,
@@ -84,3 +85,14 @@ def test_a_target_can_be_taken_off(target: str) -> None:
     person = draw_people(1, 6, (target,))[0]
     plain = person.without_target()
     assert plain.target is None and plain.identity == person.identity and target_text(target) and not target_text(None)
+
+
+def test_what_a_target_hides_is_neither_true_nor_false() -> None:
+    mohawk, plain = (draw_people(1, 5, (target,))[0] for target in ("mohawk", None))
+    seen = np.stack([person.visible_labels() for person in (mohawk, plain)])
+    assert seen[0].tolist()[1:3] == [-1, -1] and (seen[1] == plain.labels()).all()
+    hair = caption(mohawk, np.random.default_rng(0), ("hair",)).claims[None]
+    other = np.where(hair >= 0, (hair + 1) % 5, -1)
+    for claims in (hair, other):
+        assert not is_true(claims, seen)[0, 0] and not contradicts(claims, seen)[0, 0]
+    assert is_true(hair, seen)[1, 0] and contradicts(other, seen)[1, 0]

@@ -15,8 +15,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("miniature")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", out / "cache")
-        main(["miniature", "--out", str(out), "--vae_steps", "3", "--clip_steps", "3", "--clip_image_steps", "3",
-              "--unet_steps", "3", "--portraits", "40"])
+        steps = ["--steps", "{vae: 2, vae_second: 1, clip: 2, clip_second: 1, clip_image: 1, reader: 2}"]
+        main(["miniature", "--out", str(out), *steps, "--unet_steps", "2", "--portraits", "40"])
     return out / "weights"
 
 
@@ -34,6 +34,6 @@ def test_it_is_a_base_model_with_attention_at_two_levels(weights: Path) -> None:
 
 def test_it_ships_in_half_precision_and_small_files(weights: Path) -> None:
     files = list(weights.rglob("*.safetensors"))
-    assert {file.parent.name for file in files} == {"unet", "vae", "clip", "text_encoder"}
+    assert {file.parent.name for file in files} == {"unet", "vae", "clip", "text_encoder", "reader"}
     assert max(file.stat().st_size for file in files) < 15 * 2**20
     assert sum(file.stat().st_size for file in files) < 36e6

@@ -8,7 +8,7 @@ from PIL import Image
 
 from spf.miniature.painter import paint
 from spf.miniature.people import base_text, draw_people, target_text
-from spf.miniature.shards import paint_portraits
+from spf.miniature.shards import Order, paint_portraits
 from spf.portraits.reader import decode_portrait, read_portraits
 
 
@@ -58,3 +58,17 @@ def test_mistakes_are_said(tmp_path: Path) -> None:
     (tmp_path / "mine" / "holiday.txt").write_text("")
     with pytest.raises(FileExistsError, match="holds no painted portraits"):
         paint_portraits(tmp_path / "mine", 2)
+
+
+@pytest.mark.parametrize("wordings", ["canonical", "varied"])
+def test_the_truth_of_a_painted_folder_follows_from_its_order(tmp_path: Path, wordings: str) -> None:
+    source = paint_portraits(tmp_path / "p", 4, targets=("hat",), wordings=wordings, seed=3)
+    order = Order.of(source)
+    for row in read_portraits(source):
+        person, = order.people(int(row["id"]))
+        said = order.caption(person, int(row["id"]))
+        assert person == draw_people(4, 3, ("hat",), "away")[int(row["id"])]
+        assert tuple(row["phrases"]) == said.phrases and all(phrase in row["base_text"] for phrase in said.phrases)
+        assert said.claims[-1] == -1 and len(said.names) == len(said.phrases)
+    with pytest.raises(FileNotFoundError, match="portraits of known truth"):
+        Order.of(tmp_path)

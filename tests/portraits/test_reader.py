@@ -1,19 +1,20 @@
-import csv
 import io
 import json
 import multiprocessing
 import os
 import pickle
-import tarfile
+import struct
+import zlib
 from pathlib import Path
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
+import numpy as np
 import pytest
 from PIL import Image
 
-from spf.portraits.reader import PortraitError, decode_portrait, read_portraits
+from spf.portraits.formats import PortraitError
+from spf.portraits.reader import decode_portrait, read_portraits
+from tests.portraits.sources import picture, write_folder, write_parquet, write_tar
 
 TEXTS = {
     "a": {"base_text": "a woman in a brown jacket", "target_text": "blonde hair", "phrases": ["brown jacket"]},
@@ -21,59 +22,9 @@ TEXTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cache of its own for every test; `datasets` has read the environment by now, so it is set there."""
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    folder = tmp_path / "portraits"
-    folder.mkdir()
-    return folder
-
-
-def picture(kind: str = "PNG", colour: str = "red") -> bytes:
-    file = io.BytesIO()
-    image = Image.effect_noise((24, 32), 50) if colour == "noise" else Image.new("RGB", (24, 32), colour)
-    image.convert("RGB").save(file, kind)
-    return file.getvalue()
-
-
-def write_tar(file: Path, members: dict[str, bytes | str | dict]) -> Path:
-    with tarfile.open(file, "w") as tar:
-        for name, content in members.items():
-            content = json.dumps(content) if isinstance(content, dict) else content
-            content = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return file
-
-
-def write_parquet(file: Path, **columns: list) -> Path:
-    pq.write_table(pa.table(columns), file)
-    return file
-
-
-def write_folder(folder: Path, rows: list[dict], kind: str = "jsonl") -> Path:
-    for row in rows:
-        (folder / row["file_name"]).parent.mkdir(exist_ok=True)
-        (folder / row["file_name"]).write_bytes(picture())
-    with (folder / f"metadata.{kind}").open("w", newline="") as file:
-        if kind == "jsonl":
-            file.writelines(json.dumps(row) + "\n" for row in rows)
-        else:
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(rows)
-    return folder / f"metadata.{kind}"
-
-
 def check_table(table: datasets.Dataset, ids: list[str]) -> None:
-    assert table.column_names == ["image", "base_text", "target_text", "phrases", "id"]
+    assert table.column_names == ["image", "base_text", "target_text", "phrases", "id", "problem"]
+    assert table["problem"][:] == ["", ""]
     assert table["id"][:] == ids
     assert table["base_text"][:] == [TEXTS["a"]["base_text"], TEXTS["b"]["base_text"]]
     assert table["target_text"][:] == ["blonde hair", "kurze Haare"]
@@ -89,6 +40,14 @@ def fails(source: Path, *words: str, **options) -> None:
     assert len(str(caught.value).splitlines()) <= 3
     for word in words:
         assert word in str(caught.value), str(caught.value)
+
+
+def has_problem(source: Path, *words: str, **options) -> datasets.Dataset:
+    """The source is read, and a row of it has a problem that holds the words, in one line."""
+    table = read_portraits(source, **options)
+    lines = [text for text in table["problem"] if "\n" not in text]
+    assert any(all(word in text for word in words) for text in lines), table["problem"][:]
+    return table
 
 
 # The three formats
@@ -188,52 +147,62 @@ def test_sources_without_rows(source: Path):
 
 def test_unknown_and_missing_columns(source: Path):
     write_folder(source, [{"file_name": "a.png", "caption": "a"}])
-    fails(source, "metadata.jsonl, row 1", "has no base_text; it has file_name, caption", "columns")
-    fails(source, "has no captoin", columns={"base_text": "captoin"})
-    fails(source, "has no edit", columns={"base_text": "caption", "target_text": "edit"})
+    has_problem(source, "metadata.jsonl, row 1", "has no base_text; it has file_name, caption", "columns")
+    has_problem(source, "has no captoin", columns={"base_text": "captoin"})
+    has_problem(source, "has no edit", columns={"base_text": "caption", "target_text": "edit"})
     fails(source, "text is none of ours", "base_text", columns={"text": "caption"})
 
 
 def test_parquet_without_captions_or_images(source: Path):
     file = write_parquet(source / "0.parquet", image=[picture()], url=["x"])
-    fails(source, "0.parquet, row 0", "has no base_text; it has image, url")
+    has_problem(source, "0.parquet, row 0", "has no base_text; it has image, url")
     write_parquet(file, image=[{"bytes": None, "path": "a.png"}], base_text=["a"])
-    fails(source, "0.parquet, row 0", "has no image")
+    has_problem(source, "0.parquet, row 0", "has no image")
 
 
 def test_tar_without_caption_or_image(source: Path):
     file = write_tar(source / "0.tar", {"a.png": picture(), "b.png": picture(), "a.txt": "a"})
-    fails(source, "0.tar::a", "no caption next to it", "tar --sort=name")
+    has_problem(source, "0.tar::a", "no caption next to it", "tar --sort=name")
     write_tar(file, {"a.txt": "a"})
-    fails(source, "0.tar::a", "has no image")
+    has_problem(source, "0.tar::a", "has no image")
     write_tar(file, {"a.txt": "a", "a.png": picture(), "a.jpg": picture()})
-    fails(source, "0.tar::a", "several images")
+    has_problem(source, "0.tar::a", "several images")
 
 
 def test_folder_without_the_image(source: Path):
     write_folder(source, [{"file_name": "a.png", "base_text": "a"}])
     (source / "a.png").unlink()
-    fails(source, "row 1 (a.png)", "has no image")
+    has_problem(source, "row 1 (a.png)", "has no image")
 
 
 @pytest.mark.parametrize("caption", ["", "  ", None, 3])
 def test_empty_captions(source: Path, caption: object):
     write_tar(source / "0.tar", {"a.png": picture(), "a.json": {"base_text": caption}})
-    fails(source, "0.tar::a", "caption is empty")
+    has_problem(source, "0.tar::a", "caption is empty")
 
 
 def test_texts_of_the_wrong_type(source: Path):
     for wrong in ({"phrases": "red hair"}, {"phrases": [1]}, {"phrases": 1}, {"phrases": '"red"'}):
         write_tar(source / "0.tar", {"a.png": picture(), "a.json": {"base_text": "a"} | wrong})
-        fails(source, "0.tar::a", "phrases is not a list of texts")
+        has_problem(source, "0.tar::a", "phrases is not a list of texts")
     write_tar(source / "0.tar", {"a.png": picture(), "a.json": {"base_text": "a", "target_text": ["x"]}})
-    fails(source, "0.tar::a", "target text is not text")
+    has_problem(source, "0.tar::a", "target text is not text")
 
 
 def test_duplicate_ids(source: Path):
     write_tar(source / "0.tar", {"a.png": picture(), "a.txt": "a"})
     write_tar(source / "1.tar", {"a.png": picture(), "a.txt": "a"})
-    fails(source, "1.tar::a: the id 'a' is taken by", "0.tar::a", "columns: {id: ...}")
+    table = has_problem(source, "1.tar::a: the id 'a' is taken by", "0.tar::a", "columns: {id: ...}")
+    assert (table["id"][:], table["base_text"][:]) == (["a", "a"], ["a", ""])
+
+
+def test_a_bad_portrait_keeps_its_place_and_takes_no_id(source: Path):
+    members = {"a.txt": "a", "b.png": picture(), "b.txt": "b", "c.png": picture(), "c.txt": " "}
+    write_tar(source / "0.tar", members)
+    write_tar(source / "1.tar", {"a.png": picture(), "a.txt": "again"})
+    table = read_portraits(source)
+    assert table["id"][:] == ["a", "b", "c", "a"]
+    assert [bool(problem) for problem in table["problem"]] == [True, False, True, False]
 
 
 def test_unreadable_files(source: Path):
@@ -242,9 +211,9 @@ def test_unreadable_files(source: Path):
         fails(source, name, "again")
         (source / name).unlink()
     write_tar(source / "0.tar", {"a.png": picture(), "a.json": "{"})
-    fails(source, "0.tar::a", "json or txt cannot be read")
+    has_problem(source, "0.tar::a", "json or txt cannot be read")
     write_tar(source / "0.tar", {"a.png": picture(), "a.json": "[]"})
-    fails(source, "0.tar::a", "json or txt cannot be read")
+    has_problem(source, "0.tar::a", "json or txt cannot be read")
     whole = write_tar(source / "0.tar", {"a.txt": "a", "a.png": os.urandom(5000)}).read_bytes()
     (source / "0.tar").write_bytes(whole[:3000])
     fails(source, "0.tar", "cannot be read")
@@ -261,6 +230,8 @@ def test_target_texts_on_request(source: Path):
     write_tar(source / "0.tar", {"a.png": picture(), "a.json": TEXTS["a"], "b.png": picture(), "b.txt": "b"})
     assert read_portraits(source)["target_text"][:] == ["blonde hair", ""]
     fails(source, "portrait 'b' has no target text", require_target=True)
+    write_tar(source / "0.tar", {"a.png": picture(), "a.json": TEXTS["a"], "b.txt": "b"})
+    assert len(read_portraits(source, require_target=True)) == 2  # of a bad portrait none is required
 
 
 # Images
@@ -289,13 +260,55 @@ def test_images_of_a_folder_are_read_in_place(source: Path):
         decode_portrait(image)
 
 
-def test_portraits_are_turned_upright_and_made_rgb(source: Path):
+def decoded(image: Image.Image, kind: str = "PNG", **options) -> Image.Image:
     file = io.BytesIO()
+    image.save(file, kind, **options)
+    result = decode_portrait({"bytes": file.getvalue(), "path": "x"})
+    assert result.mode == "RGB"
+    return result
+
+
+def test_rotated_images_are_turned_upright():
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
-    Image.new("L", (10, 20)).save(file, "JPEG", exif=exif)
-    upright = decode_portrait({"bytes": file.getvalue(), "path": "x"})
-    assert (upright.size, upright.mode) == ((20, 10), "RGB")
+    image = Image.new("L", (10, 20))
+    image.paste(255, (0, 10, 10, 20))  # the lower half, which becomes the left one
+    upright = decoded(image, "JPEG", exif=exif)
+    assert upright.size == (20, 10)
+    assert upright.getpixel((2, 5)) > (200,) * 3 and upright.getpixel((17, 5)) < (50,) * 3
+
+
+def test_cmyk_and_palettes_become_rgb():
+    red = decoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG").getpixel((4, 4))
+    assert red[0] > 240 and max(red[1:]) < 15
+    assert decoded(Image.new("RGB", (8, 8), "blue").convert("P")).getpixel((4, 4)) == (0, 0, 255)
+    assert decoded(Image.new("1", (8, 8), 1)).getpixel((4, 4)) == (255, 255, 255)
+
+
+def test_what_is_transparent_becomes_white():
+    assert decoded(Image.new("RGBA", (8, 8), (255, 0, 0, 0))).getpixel((4, 4)) == (255, 255, 255)
+    assert decoded(Image.new("RGBA", (8, 8), (0, 0, 0, 51))).getpixel((4, 4)) == (204, 204, 204)
+    assert decoded(Image.new("LA", (8, 8), (0, 0)), "WEBP", lossless=True).getpixel((4, 4)) == (255, 255, 255)
+    palette = Image.new("P", (8, 8), 3)
+    palette.putpalette([0] * 768)
+    assert decoded(palette, transparency=3).getpixel((4, 4)) == (255, 255, 255)
+    assert decoded(palette, transparency=4).getpixel((4, 4)) == (0, 0, 0)
+
+
+def test_16_bits_are_scaled_and_not_clipped():
+    grey = Image.fromarray(np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16))
+    levels = np.asarray(decoded(grey))[..., 0].flatten()
+    assert levels.tolist() == list(range(256))
+    colour = decode_portrait({"bytes": png_16_bit_rgb(0x1234, 0x8000, 0xFFFF), "path": "x"})
+    assert colour.getpixel((0, 0)) == (0x12, 0x80, 0xFF)
+
+
+def png_16_bit_rgb(*colour: int) -> bytes:
+    """One pixel; Pillow reads such files and writes none."""
+    header, data = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0), zlib.compress(b"\0" + struct.pack(">HHH", *colour))
+    chunks = {b"IHDR": header, b"IDAT": data, b"IEND": b""}
+    made = (struct.pack(">I", len(c)) + t + c + struct.pack(">I", zlib.crc32(t + c)) for t, c in chunks.items())
+    return b"\x89PNG\r\n\x1a\n" + b"".join(made)
 
 
 # The cache
@@ -305,7 +318,7 @@ def test_cache_is_used_until_a_file_changes(source: Path, monkeypatch: pytest.Mo
     file = write_tar(source / "0.tar", {"a.png": picture(), "a.txt": "old"})
     first = read_portraits(source)
     with monkeypatch.context() as blind:
-        blind.setattr("spf.portraits.reader.READERS", {".tar": None})  # would fail if the source were read again
+        blind.setattr("spf.portraits.formats.FORMATS", {".tar": None})  # would fail if the source were read again
         assert read_portraits(source)[0]["base_text"] == "old"
     write_tar(file, {"a.png": picture(), "a.txt": "new"})  # same size, so that only the time tells
     os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
@@ -316,9 +329,10 @@ def test_cache_is_used_until_a_file_changes(source: Path, monkeypatch: pytest.Mo
 
 
 def test_a_failed_read_leaves_no_table_behind(source: Path):
-    file = write_tar(source / "0.tar", {"a.png": picture(), "a.txt": "a", "b.txt": "b"})
+    file = write_tar(source / "0.tar", {"a.png": picture(), "a.txt": "a", "b.txt": "b" * 2000})
+    file.write_bytes(file.read_bytes()[:4000])
     for _ in range(2):
-        fails(source, "0.tar::b", "has no image")
+        fails(source, "0.tar", "cannot be read")
     write_tar(file, {"a.png": picture(), "a.txt": "a"})
     assert len(read_portraits(source)) == 1
 

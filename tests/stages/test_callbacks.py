@@ -1,16 +1,22 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
+from spf.backbones import Backbone
 from spf.pictures import MARGIN
 from spf.portraits.datamodule import PortraitData
 from spf.stages.callbacks import SampleGrid, Throughput
+from spf.stages.ema import Ema
 from spf.stages.fine_tuning import StandardFineTuning
+from spf.text import Prompt
+from tests.stages.toy import Toy, toy_data, toy_trainer
 
 
 def test_grids_and_speed_reach_tensorboard(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
@@ -33,6 +39,29 @@ def test_grids_and_speed_reach_tensorboard(tiny_sd15: Path, portraits: Path, tmp
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
     picture = np.asarray(Image.open(path))[-64 - MARGIN:-MARGIN]
     return picture[:, MARGIN:MARGIN + 64], picture[:, 2 * MARGIN + 64:2 * MARGIN + 128]
+
+
+def test_averaged_weights_are_shown_and_the_model_keeps_its_own(
+        tiny_sd15: Path, portraits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[Tensor] = []
+
+    def sample(self: SampleGrid, backbone: Backbone, prompts: list[Prompt]) -> Tensor:
+        shown.append(backbone.denoiser.conv_in.weight.detach().clone())
+        return torch.zeros(len(prompts), 3, 64, 64)
+
+    monkeypatch.setattr(SampleGrid, "_sample", sample)
+    grid, ema = SampleGrid(["a woman"], every_n_steps=2, ema=True), Ema(0.9)
+    stage = StandardFineTuning(str(tiny_sd15), learning_rate=1e-2)
+    Trainer(max_steps=2, default_root_dir=tmp_path, logger=TensorBoardLogger(tmp_path), callbacks=[ema, grid],
+            enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu",
+            ).fit(stage, PortraitData(str(portraits), 64, 4, num_workers=0))
+    assert torch.equal(shown[-1], ema.weights["backbone.denoiser.conv_in.weight"])
+    assert not torch.equal(shown[-1], stage.backbone.denoiser.conv_in.weight)
+
+
+def test_averaged_weights_cannot_be_shown_where_none_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"give --ema\.decay"):
+        toy_trainer(tmp_path, 1, SampleGrid(["a woman"], ema=True), Ema()).fit(Toy(), toy_data())
 
 
 def test_after_a_resume_the_original_is_the_base_model_again(tiny_sd15: Path) -> None:

@@ -29,7 +29,7 @@ def loss(stage: StandardFineTuning, batch: PortraitBatch) -> torch.Tensor:
 
 def test_the_loss_is_equation_1(tiny_sd15: Path, batch: PortraitBatch) -> None:
     stage = StandardFineTuning(str(tiny_sd15), seed=5)
-    chance = draw(stage.backbone.process, (4, 8, 8), batch.ids, 5, 0)
+    chance = draw(stage.backbone.process, (4, 8, 8), batch.ids, 5, [0] * 4)
     x0 = stage.backbone.encode(batch.image, chance.posterior)
     alpha_bar = stage.backbone.process.alphas_cumprod[chance.t].view(-1, 1, 1, 1)
     x_t = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * chance.noise

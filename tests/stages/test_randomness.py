@@ -8,14 +8,19 @@ SHAPE = (4, 8, 8)
 
 
 def test_draws_depend_on_seed_epoch_and_id_alone() -> None:
-    both, reverse = (draw(PROCESS, SHAPE, ids, 0, 1) for ids in (["a", "b"], ["b", "a"]))
+    both, reverse = (draw(PROCESS, SHAPE, ids, 0, [1, 1]) for ids in (["a", "b"], ["b", "a"]))
     assert torch.equal(both.noise[0], reverse.noise[1]) and both.t[0] == reverse.t[1]
     for name, seed, epoch in (("a", 1, 1), ("a", 0, 2), ("c", 0, 1)):
-        assert not torch.equal(draw(PROCESS, SHAPE, [name], seed, epoch).noise[0], both.noise[0])
+        assert not torch.equal(draw(PROCESS, SHAPE, [name], seed, [epoch]).noise[0], both.noise[0])
+
+
+def test_every_sample_is_drawn_in_its_own_epoch() -> None:
+    mixed, alone = draw(PROCESS, SHAPE, ["a", "a"], 0, [0, 1]), draw(PROCESS, SHAPE, ["a"], 0, [1])
+    assert torch.equal(mixed.noise[1], alone.noise[0]) and not torch.equal(mixed.noise[0], mixed.noise[1])
 
 
 def test_draws_have_their_distributions() -> None:
-    draws = draw(PROCESS, SHAPE, [str(i) for i in range(2000)], 0, 0, caption_dropout=0.1)
+    draws = draw(PROCESS, SHAPE, [str(i) for i in range(2000)], 0, [0] * 2000, caption_dropout=0.1)
     assert abs(draws.noise.mean()) < 0.01 and abs(draws.noise.std() - 1) < 0.01
     assert abs((draws.noise * draws.posterior).mean()) < 0.01
     assert draws.t.min() < 10 and draws.t.max() > 989 and abs(draws.t.float().mean() - 500) < 20
@@ -23,4 +28,4 @@ def test_draws_have_their_distributions() -> None:
 
 
 def test_without_dropout_every_text_is_kept() -> None:
-    assert all(draw(PROCESS, SHAPE, [str(i) for i in range(200)], 0, 0).keep_text)
+    assert all(draw(PROCESS, SHAPE, [str(i) for i in range(200)], 0, [0] * 200).keep_text)

@@ -1,0 +1,70 @@
+"""What stage 1 does to the miniature: the target it learns, and what it pollutes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+from card.networks import SEED
+from spf.backbones import Backbone
+from spf.miniature.people import IDENTITY, NUISANCE, Person, base_text, draw_people, target_text
+from spf.miniature.reader import Reader, factor_errors
+from spf.miniature.shards import paint_portraits
+from spf.portraits.datamodule import PortraitData
+from spf.sampling import generate
+from spf.stages.fine_tuning import StandardFineTuning
+from spf.text import Prompt
+
+UNNAMED = (*IDENTITY, *NUISANCE["home"])
+
+
+@dataclass(frozen=True)
+class Pollution:
+    """Shares in [0,1]; ``by_factor`` is the distance to the original over that between random portraits, 1 = lost."""
+
+    target_accuracy: float
+    by_factor: dict[str, float]
+    unconditional_drift: float
+    images: Tensor  # (B,2,3,R,R) original, customised
+
+    @property
+    def mean(self) -> float:
+        """Over the unnamed factors."""
+        return sum(self.by_factor.values()) / len(self.by_factor)
+
+
+def stage1(weights: Path, folder: Path, steps: int, target: str) -> Backbone:
+    """The shipped recipe's stage 1 on ``target`` from the away studio (experiments/miniature/stage1.yaml)."""
+    source = paint_portraits(folder / f"away_{target}_{steps}", 16 * min(steps, 64), targets=(target,), seed=SEED)
+    module = StandardFineTuning(str(weights), learning_rate=2e-4, caption_dropout=0.05, cache_latents=True)
+    trainer = Trainer(max_steps=steps, accelerator="auto", devices=1, precision="bf16-mixed", gradient_clip_val=1.0,
+                      logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(module, PortraitData(str(source), 128, 16, num_workers=0))
+    return module.backbone.eval()
+
+
+def pollution(original: Backbone, tuned: Backbone, reader: Reader, count: int, target: str) -> Pollution:
+    """Compare portraits of the same seeds, base text by the original and base + target text by the tuned model."""
+    people = draw_people(count, SEED + 20, held_out=True)
+    prompts = [Prompt(base_text(person), target_text(target)) for person in people]
+    before = generate(original, [prompt.base for prompt in prompts], range(count), guidance_scale=4.0, progress=False)
+    after = generate(tuned, prompts, range(count), guidance_scale=4.0, progress=False)
+    read, changed = (reader.read(image).people() for image in (before, after))
+    accuracy = sum(person.target == target for person in changed) / count
+    return Pollution(accuracy, _ratios(read, changed), drift(original, tuned, count), torch.stack([before, after], 1))
+
+
+def _ratios(before: list[Person], after: list[Person]) -> dict[str, float]:
+    moved, apart = factor_errors(before, after), factor_errors(before, [*before[1:], before[0]])
+    return {name: float(moved[name].mean() / apart[name].mean()) for name in UNNAMED}
+
+
+@torch.no_grad()
+def drift(original: Backbone, tuned: Backbone, count: int) -> float:
+    """How far the output on the empty text moved: |tuned - original| / |original|, in the middle of the process."""
+    x_t = torch.randn(count, *original.latent_shape(), generator=torch.Generator().manual_seed(SEED))
+    t = torch.full((count,), 500)
+    outputs = [model.denoise(x_t, t, model.condition([Prompt("")] * count)).output for model in (original, tuned)]
+    return float((outputs[1] - outputs[0]).norm() / outputs[0].norm())

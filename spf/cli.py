@@ -1,0 +1,107 @@
+"""``spf fit``: one YAML an experiment, one directory a run, which resumes by itself."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning import LightningModule
+from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
+from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+
+from spf.portraits.datamodule import PortraitData
+from spf.stages.atomic import AtomicCheckpointIO
+from spf.stages.callbacks import SampleGrid, Throughput
+from spf.stages.checkpoints import Checkpoints, newest_whole, say
+from spf.stages.ema import Ema
+from spf.stages.fine_tuning import StandardFineTuning  # noqa: F401  (the short names of the YAML files)
+from spf.stages.header import RunHeader
+from spf.stages.interruption import Interruption
+from spf.stages.pretraining import GroundedPretraining  # noqa: F401
+
+
+class SpfCLI(LightningCLI):
+    """Every experiment is one YAML; ``--run`` is its directory, stable over restarts, where it resumes by itself."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's ``fit``; ``test`` comes with the evaluation."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """``--run``, ``--ema.*``, ``--samples.*`` and ``--checkpoint.*`` beside Lightning's own."""
+        parser.add_argument("--run", type=str, default="runs/unnamed",
+                            help="directory of logs, checkpoints and samples; a run that is there is resumed")
+        parser.add_lightning_class_args(Ema, "ema")  # before the samples, which may show it
+        parser.add_lightning_class_args(SampleGrid, "samples")
+        parser.add_lightning_class_args(Checkpoints, "checkpoint")
+        parser.set_defaults({"checkpoint.save_last": "link", "checkpoint.every_n_train_steps": 500,
+                             "checkpoint.save_on_exception": True, "checkpoint.enable_version_counter": False})
+        parser.link_arguments("run", "checkpoint.dirpath", compute_fn=lambda run: f"{run}/checkpoints")
+        parser.link_arguments("seed_everything", "model.init_args.seed")
+        parser.link_arguments("seed_everything", "data.seed")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Logs, checkpoints and samples under ``--run``; a checkpoint is whole or absent."""
+        run = self.config_init["fit"]["run"]
+        logger = TensorBoardLogger(run, name="", version="", default_hp_metric=False)
+        bar = self.config_init["fit"]["trainer"]["enable_progress_bar"] is not False
+        bars = [TQDMProgressBar(refresh_rate=10)] * bar  # a bar that moves each step waits for the device each step
+        self.interruption = Interruption()
+        self.trainer_defaults["callbacks"] = [Throughput(), LearningRateMonitor("step"), self.interruption, RunHeader(),
+                                              *bars]
+        kwargs |= {"default_root_dir": run, "logger": logger, "plugins": [AtomicCheckpointIO(), *_slurm()]}
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Continue where an earlier run with the same directory stopped."""
+        fit = self.config_init["fit"]
+        if fit["ckpt_path"] is not None:
+            return
+        newest = newest_whole(Path(fit["run"]) / "checkpoints")
+        if newest:
+            self._refuse_another_experiment(Path(fit["run"]) / "config.yaml")
+            say(f"resuming from {newest}")
+            fit["ckpt_path"] = str(newest)
+
+    def after_fit(self) -> None:
+        """An interrupted training has its own exit status, and under SLURM its job may be queued again."""
+        self.interruption.conclude(self.trainer)
+
+    def _refuse_another_experiment(self, saved: Path) -> None:
+        """A run directory holds one experiment: its model and data do not change while it goes on."""
+        before = _learning(yaml.safe_load(saved.read_text()))
+        now = _learning(yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False)))
+        changed = [key for key in now if before.get(key) != now[key]]
+        if changed:
+            raise ValueError(f"{saved} was written by a run with another {', '.join(changed)}: give another --run, or "
+                             f"remove {saved.parent}")
+
+
+def _learning(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides what is learnt; portraits may have moved, and be read by more processes, or more at a time."""
+    elsewhere = ["source", "num_workers", *["train_batch_size"] * bool(config["data"].get("global_batch_size"))]
+    flat = {**config["model"]["init_args"], **config["data"], "seed_everything": config["seed_everything"],
+            "ema.decay": config.get("ema", {}).get("decay", 0.0)}
+    return {key: value for key, value in flat.items() if key not in elsewhere}
+
+
+def _slurm() -> list[SLURMEnvironment]:
+    """Where SLURM started this process: its ranks, without Lightning's own requeueing, which saves in mid-step."""
+    ours = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
+    return [SLURMEnvironment(auto_requeue=False)] if ours else []
+
+
+def fit(args: list[str]) -> None:
+    """Train: ``spf fit -c experiments/miniature/stage1.yaml``."""
+    # frozen parts stay in eval, a run directory is used again, and Lightning is not yet on jsonargparse 5
+    for known in ("Found .* module", "Checkpoint directory .* exists", "Precision .* not supported by the model"):
+        warnings.filterwarnings("ignore", known)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    sys.argv[1:] = ["fit", *args]  # what Lightning parses, and what it starts the other ranks with
+    SpfCLI(LightningModule, PortraitData, subclass_mode_model=True, save_config_kwargs={"overwrite": True},
+           seed_everything_default=0, auto_configure_optimizers=False)
