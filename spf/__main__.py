@@ -52,6 +52,8 @@ def generate(
         out: folder of the single images and of ``original_customised.png``.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if ema and not checkpoint:
+        raise ValueError("--ema needs the --checkpoint that holds the averaged weights")
     if checkpoint:
         original, customised = load_customised(checkpoint, base, ema)
     else:
@@ -104,7 +106,7 @@ def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
 def miniature(
     out: str = "runs/miniature",
     steps: pretrain.Steps = pretrain.FULL,
-    unet_steps: int = 3000,
+    unet_steps: int = 2700,
     portraits: int = 12_000,
 ) -> None:
     """Train every network of the miniature from nothing; each part resumes where it stopped.

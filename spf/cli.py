@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning import LightningModule
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
-from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from spf.portraits.datamodule import PortraitData
-from spf.stages.atomic import AtomicCheckpointIO
+from spf.stages.atomic import AtomicCheckpointIO, partial_name
 from spf.stages.callbacks import SampleGrid, Throughput
 from spf.stages.checkpoints import Checkpoints, newest_whole, say
 from spf.stages.ema import Ema
@@ -74,19 +74,34 @@ class SpfCLI(LightningCLI):
 
     def _refuse_another_experiment(self, saved: Path) -> None:
         """A run directory holds one experiment: its model and data do not change while it goes on."""
+        if not saved.is_file():
+            say(f"there is no {saved}: whether this is the experiment of the checkpoint cannot be told")
+            return
         before = _learning(yaml.safe_load(saved.read_text()))
         now = _learning(yaml.safe_load(self._parser("fit").dump(self.config["fit"], skip_none=False)))
-        changed = [key for key in now if before.get(key) != now[key]]
+        changed = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         if changed:
             raise ValueError(f"{saved} was written by a run with another {', '.join(changed)}: give another --run, or "
                              f"remove {saved.parent}")
 
 
+class WholeConfig(SaveConfigCallback):
+    """The run's ``config.yaml``, which is whole or absent: a resume reads it."""
+
+    def save_config(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """On rank zero, under a temporary name, then renamed."""
+        path = Path(trainer.default_root_dir) / "config.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial_name(path).write_text(self.parser.dump(self.config, skip_none=False), encoding="utf-8")
+        os.replace(partial_name(path), path)
+
+
 def _learning(config: dict[str, Any]) -> dict[str, Any]:
     """What decides what is learnt; portraits may have moved, and be read by more processes, or more at a time."""
-    elsewhere = ["source", "num_workers", *["train_batch_size"] * bool(config["data"].get("global_batch_size"))]
-    flat = {**config["model"]["init_args"], **config["data"], "seed_everything": config["seed_everything"],
-            "ema.decay": config.get("ema", {}).get("decay", 0.0)}
+    elsewhere = ["source", "num_workers", "max_bad_fraction", "gradient_checkpointing",
+                 *["train_batch_size"] * bool(config["data"].get("global_batch_size"))]
+    flat = {**config["model"]["init_args"], **config["data"], "class_path": config["model"]["class_path"],
+            "seed_everything": config["seed_everything"], "ema.decay": config.get("ema", {}).get("decay", 0.0)}
     return {key: value for key, value in flat.items() if key not in elsewhere}
 
 
@@ -103,5 +118,5 @@ def fit(args: list[str]) -> None:
         warnings.filterwarnings("ignore", known)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     sys.argv[1:] = ["fit", *args]  # what Lightning parses, and what it starts the other ranks with
-    SpfCLI(LightningModule, PortraitData, subclass_mode_model=True, save_config_kwargs={"overwrite": True},
-           seed_everything_default=0, auto_configure_optimizers=False)
+    SpfCLI(LightningModule, PortraitData, subclass_mode_model=True, save_config_callback=WholeConfig,
+           save_config_kwargs={"save_to_log_dir": False}, seed_everything_default=0, auto_configure_optimizers=False)

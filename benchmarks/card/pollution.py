@@ -7,7 +7,7 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from card.networks import SEED
+from card.networks import SEED, dressed, mean
 from spf.backbones import Backbone
 from spf.miniature.people import IDENTITY, NUISANCE, Person, base_text, draw_people, target_text
 from spf.miniature.reader import Reader, factor_errors
@@ -22,17 +22,22 @@ UNNAMED = (*IDENTITY, *NUISANCE["home"])
 
 @dataclass(frozen=True)
 class Pollution:
-    """Shares in [0,1]; ``by_factor`` is the distance to the original over that between random portraits, 1 = lost."""
+    """``by_factor`` is the distance to the original over that between random portraits: 1 = lost, more = driven away.
+
+    ``zero`` is the mean of the same ratios for the originals on which the target is merely painted: what the reader's
+    errors and a covered eye or brow amount to.
+    """
 
     target_accuracy: float
     by_factor: dict[str, float]
+    zero: float
     unconditional_drift: float
     images: Tensor  # (B,2,3,R,R) original, customised
 
     @property
     def mean(self) -> float:
         """Over the unnamed factors."""
-        return sum(self.by_factor.values()) / len(self.by_factor)
+        return mean(self.by_factor)
 
 
 def stage1(weights: Path, folder: Path, steps: int, target: str) -> Backbone:
@@ -51,14 +56,17 @@ def pollution(original: Backbone, tuned: Backbone, reader: Reader, count: int, t
     prompts = [Prompt(base_text(person), target_text(target)) for person in people]
     before = generate(original, [prompt.base for prompt in prompts], range(count), guidance_scale=4.0, progress=False)
     after = generate(tuned, prompts, range(count), guidance_scale=4.0, progress=False)
-    read, changed = (reader.read(image).people() for image in (before, after))
+    painted = dressed(reader, before, original, target)
+    read, changed, only_dressed = (reader.read(image).people() for image in (before, after, painted))
     accuracy = sum(person.target == target for person in changed) / count
-    return Pollution(accuracy, _ratios(read, changed), drift(original, tuned, count), torch.stack([before, after], 1))
+    return Pollution(accuracy, ratios(read, changed), mean(ratios(read, only_dressed)), drift(original, tuned, count),
+                     torch.stack([before, after], 1))
 
 
-def _ratios(before: list[Person], after: list[Person]) -> dict[str, float]:
+def ratios(before: list[Person], after: list[Person]) -> dict[str, float]:
+    """How far each unnamed factor moved, over how far it lies apart in two portraits of ``before``."""
     moved, apart = factor_errors(before, after), factor_errors(before, [*before[1:], before[0]])
-    return {name: float(moved[name].mean() / apart[name].mean()) for name in UNNAMED}
+    return {name: float(moved[name].mean() / apart[name].mean().clamp(min=0.01)) for name in UNNAMED}
 
 
 @torch.no_grad()

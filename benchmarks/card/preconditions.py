@@ -44,7 +44,8 @@ def phrase_auroc(backbone: Backbone, count: int) -> dict[str, dict[int, float]]:
                                                  for row in shown]
     means: dict[str, dict[int, float]] = defaultdict(dict)
     for (name, side), values in scores.items():
-        means[name][side] = sum(values) / len(values)
+        if values:  # a coarse grid may have no cell that is mostly the phrase's
+            means[name][side] = sum(values) / len(values)
     return dict(means)
 
 

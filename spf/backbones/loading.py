@@ -100,8 +100,9 @@ def pickle_refused(file: Path) -> ValueError:
         f"{str(converted)!r})"
     )
     return ValueError(
-        f"{file} is a pickle, which can run code when it is read: no model is read from one. Convert it with "
-        f'`python -c "{command}"` and give {converted} (a training checkpoint of spf becomes a model by `spf export`)'
+        f"{file} is a pickle, which can run code when it is read: no model is read from one. Download the model as "
+        f'.safetensors, or convert by `python -c "{command}"` (which refuses one that holds more than weights) and '
+        f"give {converted}; a training checkpoint of spf becomes a model by `spf export`"
     )
 
 

@@ -13,22 +13,23 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 from spf.miniature.canvas import PARTS
 from spf.miniature.painter import paint_with_parts
-from spf.miniature.people import TARGETS, Person, draw_people
+from spf.miniature.people import EVERYTHING, Person, draw_people
 from spf.miniature.reader import BOUNDS, CHOICES, Reader, Reading
 from spf.miniature.training import train
 from spf.miniature.truth import through
 
-SEED, PAINTED, DECODED, BATCH = 505, 14_000, 4_000, 64
-EVERYTHING = (None, None, None, *TARGETS)
+SEED, PAINTED, DECODED, BATCH = 505, 10_000, 2_000, 64
 
 
-def train_reader(folder: Path, vae: AutoencoderKL, steps: int = 1500) -> Reader:
-    """Train and save ``folder/reader/model.safetensors``."""
+def train_reader(folder: Path, vae: AutoencoderKL, steps: int = 1500, second_round: int = 500) -> Reader:
+    """Train in two rounds, the second at half the learning rate, and save ``folder/reader/model.safetensors``."""
     torch.manual_seed(SEED)
     reader = Reader().to(memory_format=torch.channels_last).train()
     share = min(1.0, steps / 1000)
     pool = _pool(int(DECODED * share) + BATCH, 0, vae) + _pool(int(PAINTED * share) + BATCH, 1, None)
     train("reader", reader, lambda step: _loss(reader, step, pool), steps, 2e-3, folder / "checkpoints" / "reader.pt")
+    train("reader, second round", reader, lambda step: _loss(reader, steps + step, pool), second_round, 1e-3,
+          folder / "checkpoints" / "reader_second.pt")
     reader.eval()
     (folder / "reader").mkdir(exist_ok=True)
     save_file({name: value.contiguous() for name, value in reader.state_dict().items()},
@@ -75,7 +76,7 @@ def _worn(image: Tensor, rng: np.random.Generator, step: int) -> Tensor:
 
 def factors(people: Sequence[Person]) -> Tensor:
     """The continuous truth of people, each factor from 0 to 1 within its range: (B,15)."""
-    rows = torch.tensor([[{**p.identity, **p.nuisance}[name] for name in BOUNDS] for p in people])
+    rows = torch.tensor([[p.factors[name] for name in BOUNDS] for p in people])
     low, high = torch.tensor(list(BOUNDS.values())).T
     return (rows - low) / (high - low)
 

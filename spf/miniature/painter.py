@@ -78,7 +78,7 @@ def _paint(people: Sequence[Person], resolution: int, device: torch.device, with
 
 
 def _scene(people: Sequence[Person], canvas: Canvas, resolution: int, device: torch.device) -> Layer:
-    numbers = {name: torch.tensor([{**p.identity, **p.nuisance}[name] for p in people], device=device)[:, None, None]
+    numbers = {name: torch.tensor([p.factors[name] for p in people], device=device)[:, None, None]
                for name in (*people[0].identity, *people[0].nuisance)}
     palettes = {"skin": SKIN, "hair_colour": HAIR, "garment_colour": GARMENT, "background_colour": BACKGROUND}
     colours = {name: torch.tensor([palette[p.attributes[name]] for p in people], device=device)[:, :, None, None]

@@ -75,6 +75,9 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
 }
 """What stage 1 teaches, never seen by the base UNet: the first wording is the canonical one."""
 
+EVERYTHING = (None, None, None, *TARGETS)
+"""What the general models are trained on: each target, and people without one."""
+
 PHRASES: Mapping[str, tuple[str, ...]] = {
     "subject": ("a {gender}", "a portrait of a {gender}", "a painting of a {gender}"),
     "hair": ("with {hair_style} {hair_colour} hair", "{hair_colour} hair in a {hair_style} cut"),
@@ -114,6 +117,11 @@ class Person:
     nuisance: Mapping[str, float]
     target: str | None = None
     studio: str = "home"
+
+    @property
+    def factors(self) -> dict[str, float]:
+        """Identity and nuisance: everything continuous."""
+        return {**self.identity, **self.nuisance}
 
     def without_target(self) -> "Person":
         """The counterfactual: the same person in the same light, without the target."""

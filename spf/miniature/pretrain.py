@@ -30,6 +30,7 @@ class Steps:
     clip_second: int = 400
     clip_image: int = 500
     reader: int = 1500
+    reader_second: int = 500
 
 
 FULL = Steps()
@@ -40,7 +41,7 @@ def pretrain_general_models(folder: Path, steps: Steps) -> None:
     vae = train_vae(folder, steps.vae, steps.vae_second)
     train_clip(folder, vae, save_tokenizer(folder), steps.clip, steps.clip_second,
                steps.clip_image)
-    train_reader(folder, vae, steps.reader)
+    train_reader(folder, vae, steps.reader, steps.reader_second)
 
 
 def lay_out_base_model(folder: Path) -> None:

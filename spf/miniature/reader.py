@@ -57,7 +57,8 @@ class Reading:
 
 
 class Reader(nn.Module):
-    """Image -> person. Strided convolutions with batch norm, a flattened head that keeps places, a part segmenter."""
+    """Image -> person. Strided convolutions with batch norm, a part segmenter, and a head that reads the features of an
+    8 x 8 grid and, for the continuous factors, the moments of the segmented parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,10 +67,10 @@ class Reader(nn.Module):
             nn.Sequential(_step(24, 48, 3, 2), _Residual(48)),  # 32
             nn.Sequential(_step(48, 96, 3, 2), _Residual(96), _Residual(96)),  # 16
             nn.Sequential(_step(96, 128, 3, 2), _Residual(128), _Residual(128))])  # 8
-        self.body = nn.Sequential(_step(128, 32, 1, 1), nn.Flatten(), nn.Linear(32 * 64, 256), nn.ReLU(),
-                                  nn.Dropout(0.1))
+        self.body = nn.Sequential(_step(128, 32, 1, 1), nn.Flatten(), nn.Linear(32 * 64, 256), nn.ReLU())
         self.naming = nn.ModuleDict({name: nn.Linear(256, len(values)) for name, values in CHOICES.items()})
-        self.measuring = nn.Linear(256, len(BOUNDS))
+        self.scale = nn.BatchNorm1d(6 * len(PARTS))
+        self.measuring = nn.Sequential(nn.Linear(256 + 6 * len(PARTS), 192), nn.ReLU(), nn.Linear(192, len(BOUNDS)))
         self.up = nn.ModuleList([_step(128 + 96, 96, 3, 1), _step(96 + 48, 96, 3, 1)])
         self.segment = nn.Sequential(_step(24 + 24, 32, 3, 1), nn.Conv2d(32, 4 * len(PARTS), 3, padding=1),
                                      nn.PixelShuffle(2))
@@ -86,9 +87,10 @@ class Reader(nn.Module):
         up = levels[-1]
         for layer, skip in zip(self.up, levels[-2:0:-1], strict=True):
             up = layer(torch.cat([F.interpolate(up, scale_factor=2.0), skip], 1))
-        parts = self.segment(torch.cat([F.pixel_shuffle(up, 2), half], 1))
+        parts = self.segment(torch.cat([F.pixel_shuffle(up, 2), half], 1)).float()
         choices = {name: head(body).float() for name, head in self.naming.items()}
-        return Reading(choices, self.measuring(body).float() + 0.5, parts.float())
+        measures = torch.cat([body, self.scale(moments(parts.detach().softmax(1)))], 1)
+        return Reading(choices, self.measuring(measures).float() + 0.5, parts)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Reader":
@@ -124,6 +126,21 @@ class _Residual(nn.Module):
         return F.relu(x + self.inner(x))
 
 
+def moments(parts: Tensor) -> Tensor:
+    """Mass, centre and spread of each part: (B,K,R,R) in [0,1] -> (B,6K). They measure a face to a part of a pixel."""
+    grid = torch.linspace(-1, 1, parts.shape[-1], device=parts.device)
+    y, x = (axis.flatten() for axis in torch.meshgrid(grid, grid, indexing="ij"))
+    shares = parts.flatten(2)  # (B,K,N)
+    mass = shares.mean(-1, keepdim=True)
+    shares = shares / (shares.sum(-1, keepdim=True) + 1.0)
+    with torch.autocast(parts.device.type, enabled=False):  # half precision would lose the part of a pixel
+        first = torch.stack([shares @ x, shares @ y], -1)  # (B,K,2)
+        second = torch.stack([shares @ (x * x), shares @ (y * y), shares @ (x * y)], -1)
+    cx, cy = first.unbind(-1)
+    spread = second - torch.stack([cx * cx, cy * cy, cx * cy], -1)
+    return torch.cat([mass, first, spread], -1).flatten(1)
+
+
 def repaint_residual(image: Tensor, people: Sequence[Person]) -> Tensor:
     """Distance to the nearest paintable portrait: mean |image - paint(people)| of each, (B,) in [0,1]; 0 is best."""
     return (image - paint(people, image.shape[-1], image.device)).abs().mean((1, 2, 3))
@@ -133,7 +150,7 @@ def factor_errors(before: Sequence[Person], after: Sequence[Person]) -> dict[str
     """What was not preserved, by name: (B,) each, the difference over the factor's range, or 0 | 1 for names."""
     errors = {}
     for name, (low, high) in BOUNDS.items():
-        pairs = [[{**p.identity, **p.nuisance}[name] for p in people] for people in (before, after)]
+        pairs = [[person.factors[name] for person in people] for people in (before, after)]
         errors[name] = (torch.tensor(pairs[0]) - torch.tensor(pairs[1])).abs() / (high - low)
     for name in ATTRIBUTES:
         errors[name] = torch.tensor([float(a.attributes[name] != b.attributes[name])

@@ -8,10 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spf.miniature.painter import paint, paint_with_parts
-from spf.miniature.people import TARGETS, draw_people
+from spf.miniature.people import EVERYTHING, draw_people
 from spf.miniature.training import train
 
-EVERYTHING = (None, None, None, *TARGETS)
 SEED, KL_WEIGHT, FACE_WEIGHT = 101, 2e-4, 5.0
 
 

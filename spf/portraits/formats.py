@@ -45,7 +45,7 @@ def read_records(file: Path, columns: Columns) -> Iterator[Record]:
         yield from FORMATS[format_of(file)](file, columns)
     except PortraitError:
         raise
-    except (OSError, ValueError, tarfile.TarError) as error:  # bad parquet and bad UTF-8 are ValueErrors
+    except (OSError, ValueError, tarfile.TarError, csv.Error) as error:  # bad parquet and bad UTF-8 are ValueErrors
         raise PortraitError(f"{file}: cannot be read ({error}).\nCopy or write the file again.") from error
 
 
@@ -57,6 +57,15 @@ def _tar_records(file: Path, columns: Columns) -> Iterator[Record]:
         for stem, group in groupby(seen, key=lambda found: found[0].parent / found[0].name.split(".")[0]):
             parts = {path.name.partition(".")[2].lower(): shard.extractfile(member).read() for path, member in group}
             yield _tar_record(f"{file}::{stem}", str(stem), parts, columns)
+        _require_end(file, shard.offset)
+
+
+def _require_end(file: Path, offset: int) -> None:
+    """A damaged header ends a shard for `tarfile` without a word; only a block of zeros is its true end."""
+    with file.open("rb") as shard:
+        shard.seek(offset)
+        if shard.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise PortraitError(f"{file}: is cut off or damaged at byte {offset}.\nCopy or write the file again.")
 
 
 def _tar_record(where: str, key: str, parts: dict[str, bytes], columns: Columns) -> Record:
@@ -102,9 +111,9 @@ def _folder_records(file: Path, columns: Columns) -> Iterator[Record]:
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text) if file.suffix == ".csv" else _json_rows(file, text)
         for number, fields in enumerate(rows, 1):
-            name = str(fields.get(columns.get("image", "file_name")))
-            path = file.parent / name
-            image = {"bytes": None, "path": str(path)} if path.is_file() else None
+            name = str(fields.get(columns.get("image", "file_name")) or "")
+            # whether the file is there is seen when it is opened: the table may outlive what is seen now
+            image = {"bytes": None, "path": str(file.parent / name)} if name else None
             yield Record(f"{file}, row {number} ({name})", name, image, fields)
 
 

@@ -29,7 +29,7 @@ class Problems:
         self.found |= new
         if len(self.found) > max(self.allowed, 0):
             allowed = f"max_bad_fraction {self.max_bad_fraction} allows {self.allowed}"
-            raise PortraitError(f"{self.report()}\n{allowed}: mend or remove the portraits, or raise it.")
+            raise PortraitError(f"{self.report()}\n{allowed}: mend them, or raise it (without them it is a new run).")
         return list(new.values())
 
     def report(self) -> str:

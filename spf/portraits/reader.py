@@ -167,7 +167,7 @@ def _texts(record: Record, columns: Columns) -> dict[str, Any]:
             "Add it, or name the column that holds it, such as columns: {base_text: caption}."
         )
     if record.image is None:
-        raise PortraitError(f"{where}: has no image.\nAdd it to the shard, or to the folder under its file_name.")
+        raise PortraitError(f"{where}: has no image.\nAdd it to the shard, or name its file: file_name.")
     base, target, phrases = (fields.get(columns.get(ours, ours)) for ours in ("base_text", "target_text", "phrases"))
     if not isinstance(base, str) or not base.strip():
         raise PortraitError(f"{where}: the caption is empty or not text.\nWrite one, or remove the portrait.")

@@ -65,7 +65,8 @@ def _rename(partial: Path, path: Path) -> None:
     os.replace(partial, path)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # or the new name could be lost with the power, after the old file has been rotated away
+        with suppress(OSError):  # some network file systems cannot
+            os.fsync(folder)  # or the new name could be lost with the power, after the old file has been rotated away
     finally:
         os.close(folder)
 

@@ -82,8 +82,11 @@ class SampleGrid(Callback):
             current = self._sample(module.backbone, self.prompts)
         pairs = torch.stack([self.originals, current], 1)  # (B,2,3,H,W)
         picture = labelled_grid(pairs, columns=("original", f"step {trainer.global_step}{', EMA' * self.ema}"))
-        trainer.logger.experiment.add_image("samples/original_current", picture, trainer.global_step)
-        save_png(picture, Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:06d}.png")
+        try:
+            trainer.logger.experiment.add_image("samples/original_current", picture, trainer.global_step)
+            save_png(picture, Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:06d}.png")
+        except OSError as error:  # a picture is not worth the training
+            print(f"the samples of step {trainer.global_step} were not written: {error}", flush=True)
 
 
 class Throughput(Callback):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spf.stages.atomic import CheckpointError, give_second_name
 
-DAMAGED = (OSError, RuntimeError, UnpicklingError, EOFError)  # what torch.load says of a file that is not whole
+DAMAGED = (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError)  # what a file that is not whole leads to
 
 
 class Checkpoints(ModelCheckpoint):
@@ -107,24 +107,33 @@ def _together(trainer: Trainer, write: Callable[[], None]) -> None:
         raise CheckpointError(failure)
 
 
-def newest_whole(folder: Path) -> Path | None:
-    """``last.ckpt``, or where that is absent or damaged the checkpoint in ``folder`` with most steps, or None.
+@rank_zero_only
+def remove(file: Path) -> None:
+    """Once, however many processes there are."""
+    file.unlink(missing_ok=True)
 
-    What is passed over is named in a line each: the leftovers of a write that was killed, and files that do not read.
+
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint in ``folder`` with most steps, or None where there is none.
+
+    What is passed over is named in a line each: the leftovers of a write that was killed, which are removed, and files
+    that do not read. Raises ValueError where none of several reads: to start anew would overwrite them.
     """
     for leftover in sorted(folder.glob(".*.partial")):
         say(f"passing over {leftover}: its writing was interrupted")
+        remove(leftover)
     steps = {file: _steps(file) for file in sorted(folder.glob("*.ckpt"))}
     for file in (file for file, count in steps.items() if count is None):
         say(f"passing over {file}: it is incomplete or damaged")
     whole = {file: count for file, count in steps.items() if count is not None}
-    last = folder / "last.ckpt"
-    return last if last in whole else max(whole, key=lambda file: whole[file], default=None)
+    if steps and not whole:
+        raise ValueError(f"no checkpoint in {folder} can be read; put a good one there, or give another --run")
+    return max(whole, key=lambda file: (whole[file], file.name == "last.ckpt"), default=None)
 
 
 def _steps(file: Path) -> int | None:
     """Optimizer steps in a checkpoint; None if it is not whole. Maps the weights and reads none of them."""
     try:
         return int(torch.load(file, map_location="cpu", mmap=True, weights_only=True)["global_step"])
-    except (*DAMAGED, KeyError, TypeError):
+    except DAMAGED:
         return None

@@ -15,7 +15,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("miniature")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("datasets.config.HF_DATASETS_CACHE", out / "cache")
-        steps = ["--steps", "{vae: 2, vae_second: 1, clip: 2, clip_second: 1, clip_image: 1, reader: 2}"]
+        steps = ["--steps", "{vae: 2, vae_second: 1, clip: 2, clip_second: 1, clip_image: 1, reader: 1, "
+                 "reader_second: 1}"]
         main(["miniature", "--out", str(out), *steps, "--unet_steps", "2", "--portraits", "40"])
     return out / "weights"
 

@@ -8,7 +8,7 @@ import torch
 from spf.backbones import BASES
 from spf.miniature.painter import paint, paint_with_parts, response_region
 from spf.miniature.people import IDENTITY, NUISANCE, TARGETS, draw_people
-from spf.miniature.reader import BOUNDS, Reader, factor_errors, repaint_residual
+from spf.miniature.reader import BOUNDS, Reader, factor_errors, moments, repaint_residual
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,17 @@ def test_it_segments(reader: Reader) -> None:
     image, parts = paint_with_parts(draw_people(8, 31, held_out=True))
     truth = torch.stack(list(parts.values()), 1).argmax(1)
     assert float((reader.read(image).parts.argmax(1) == truth).float().mean()) > 0.95
+
+
+def test_moments_are_mass_centre_and_spread() -> None:
+    parts = torch.zeros(1, 2, 101, 101)
+    parts[0, 0, 40:61, 60:81] = 1  # a square of 21 pixels, its middle at x = 0.4, y = 0
+    parts[0, 1, 50, :] = 1  # a line
+    found = moments(parts).view(2, 6)
+    side = 21 * 0.02
+    assert torch.allclose(found[0, :3], torch.tensor([21**2 / 101**2, 0.4, 0.0]), atol=2e-3)
+    assert torch.allclose(found[0, 3:], torch.tensor([side**2 / 12, side**2 / 12, 0.0]), atol=1e-3)
+    assert found[1, 3] > 0.3 and abs(found[1, 4]) < 1e-4
 
 
 def test_other_sizes_are_read_too(reader: Reader) -> None:

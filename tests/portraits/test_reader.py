@@ -169,10 +169,30 @@ def test_tar_without_caption_or_image(source: Path):
     has_problem(source, "0.tar::a", "several images")
 
 
-def test_folder_without_the_image(source: Path):
-    write_folder(source, [{"file_name": "a.png", "base_text": "a"}])
+def test_an_image_that_is_missing_from_a_folder_may_be_put_back(source: Path):
+    write_folder(source, [{"file_name": "a.png", "base_text": "a"}, {"base_text": "b"}])
+    image = (source / "a.png").read_bytes()
     (source / "a.png").unlink()
-    has_problem(source, "row 1 (a.png)", "has no image")
+    table = has_problem(source, "row 2 ()", "has no image")
+    with pytest.raises(PortraitError, match=r"a\.png: the image cannot be decoded \(.*No such file"):
+        decode_portrait(table[0]["image"])
+    (source / "a.png").write_bytes(image)
+    assert decode_portrait(read_portraits(source)[0]["image"]).mode == "RGB"
+
+
+@pytest.mark.parametrize("place", [512 * 4, 512 * 4 + 20, 512 * 5])
+def test_a_shard_damaged_in_a_header_or_cut_between_members_is_unreadable(source: Path, place: int):
+    file = write_tar(source / "0.tar", {f"{name}.{kind}": b"a" for name in "abc" for kind in ("txt", "png")})
+    whole = file.read_bytes()
+    for broken in (whole[:place], whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1:]):
+        file.write_bytes(broken)
+        if place % 1024 == 0 or len(broken) < len(whole):
+            fails(source, "0.tar", "Copy or write the file again")
+
+
+def test_a_quote_that_never_ends(source: Path):
+    (source / "metadata.csv").write_text('file_name,base_text\na.png,"' + "x" * 200_000)
+    fails(source, "metadata.csv", "cannot be read", "again")
 
 
 @pytest.mark.parametrize("caption", ["", "  ", None, 3])

@@ -158,8 +158,16 @@ def test_the_newest_whole_one_is_found_and_the_others_are_named(tmp_path: Path,
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0].rpartition("/")[2] for line in lines] == [
         ".step=101.ckpt.partial", "last.ckpt", "step=20.ckpt"]
+    assert not list(tmp_path.glob(".*"))
 
 
-def test_a_file_of_something_else_is_no_checkpoint(tmp_path: Path) -> None:
+def test_where_no_checkpoint_reads_nothing_starts_anew(tmp_path: Path) -> None:
     torch.save([1], tmp_path / "last.ckpt")
-    assert newest_whole(tmp_path) is None
+    with pytest.raises(ValueError, match="no checkpoint in .* can be read"):
+        newest_whole(tmp_path)
+
+
+def test_the_newest_wins_over_a_last_that_was_left_behind(tmp_path: Path) -> None:
+    for name, count in (("last.ckpt", 3), ("step=6.ckpt", 6)):
+        torch.save({"global_step": count}, tmp_path / name)
+    assert newest_whole(tmp_path) == tmp_path / "step=6.ckpt"
