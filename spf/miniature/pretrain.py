@@ -30,7 +30,7 @@ class Steps:
     clip_second: int = 400
     clip_image: int = 500
     reader: int = 1500
-    reader_second: int = 500
+    reader_second: int = 1000
 
 
 FULL = Steps()

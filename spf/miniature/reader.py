@@ -57,8 +57,8 @@ class Reading:
 
 
 class Reader(nn.Module):
-    """Image -> person. Strided convolutions with batch norm, a part segmenter, and a head that reads the features of an
-    8 x 8 grid and, for the continuous factors, the moments of the segmented parts."""
+    """Image -> person. Strided convolutions with batch norm, a part segmenter, and heads that read the features of an
+    8 x 8 grid and the moments of the segmented parts."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,9 +68,10 @@ class Reader(nn.Module):
             nn.Sequential(_step(48, 96, 3, 2), _Residual(96), _Residual(96)),  # 16
             nn.Sequential(_step(96, 128, 3, 2), _Residual(128), _Residual(128))])  # 8
         self.body = nn.Sequential(_step(128, 32, 1, 1), nn.Flatten(), nn.Linear(32 * 64, 256), nn.ReLU())
-        self.naming = nn.ModuleDict({name: nn.Linear(256, len(values)) for name, values in CHOICES.items()})
         self.scale = nn.BatchNorm1d(6 * len(PARTS))
-        self.measuring = nn.Sequential(nn.Linear(256 + 6 * len(PARTS), 192), nn.ReLU(), nn.Linear(192, len(BOUNDS)))
+        width = 256 + 6 * len(PARTS)
+        self.naming = nn.ModuleDict({name: nn.Linear(width, len(values)) for name, values in CHOICES.items()})
+        self.measuring = nn.Sequential(nn.Linear(width, 192), nn.ReLU(), nn.Linear(192, len(BOUNDS)))
         self.up = nn.ModuleList([_step(128 + 96, 96, 3, 1), _step(96 + 48, 96, 3, 1)])
         self.segment = nn.Sequential(_step(24 + 24, 32, 3, 1), nn.Conv2d(32, 4 * len(PARTS), 3, padding=1),
                                      nn.PixelShuffle(2))
@@ -88,8 +89,8 @@ class Reader(nn.Module):
         for layer, skip in zip(self.up, levels[-2:0:-1], strict=True):
             up = layer(torch.cat([F.interpolate(up, scale_factor=2.0), skip], 1))
         parts = self.segment(torch.cat([F.pixel_shuffle(up, 2), half], 1)).float()
-        choices = {name: head(body).float() for name, head in self.naming.items()}
         measures = torch.cat([body, self.scale(moments(parts.detach().softmax(1)))], 1)
+        choices = {name: head(measures).float() for name, head in self.naming.items()}
         return Reading(choices, self.measuring(measures).float() + 0.5, parts)
 
     @classmethod

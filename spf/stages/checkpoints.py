@@ -1,5 +1,6 @@
 """When checkpoints are written, what a failed write costs, and which one a run resumes from."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from pickle import UnpicklingError
@@ -136,4 +137,8 @@ def _steps(file: Path) -> int | None:
     try:
         return int(torch.load(file, map_location="cpu", mmap=True, weights_only=True)["global_step"])
     except DAMAGED:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # torch's word for a file that is too short
+            raise
         return None

@@ -170,7 +170,8 @@ def test_tar_without_caption_or_image(source: Path):
 
 
 def test_an_image_that_is_missing_from_a_folder_may_be_put_back(source: Path):
-    write_folder(source, [{"file_name": "a.png", "base_text": "a"}, {"base_text": "b"}])
+    metadata = write_folder(source, [{"file_name": "a.png", "base_text": "a"}])
+    metadata.write_text(metadata.read_text() + json.dumps({"base_text": "b"}) + "\n")
     image = (source / "a.png").read_bytes()
     (source / "a.png").unlink()
     table = has_problem(source, "row 2 ()", "has no image")
