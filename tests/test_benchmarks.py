@@ -44,7 +44,9 @@ def test_pollution_is_none_for_the_same_people_and_whole_for_others() -> None:
     people = draw_people(64, 0)
     assert set(ratios(people, people).values()) == {0.0}
     others = ratios(people, draw_people(64, 1))
-    assert set(others) == set(UNNAMED) and all(0.6 < ratio < 1.5 for ratio in others.values())
+    assert set(others) == set(UNNAMED) and all(0.2 < ratio < 1.3 for ratio in others.values())
+    moved = ratios(people, draw_people(64, 1, studio="away"))
+    assert moved["light"] > 1 > moved["jaw"] - 0.3 and moved["zoom"] > 1
 
 
 @pytest.mark.usefixtures("card")

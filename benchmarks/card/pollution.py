@@ -22,7 +22,7 @@ UNNAMED = (*IDENTITY, *NUISANCE["home"])
 
 @dataclass(frozen=True)
 class Pollution:
-    """``by_factor`` is the distance to the original over that between random portraits: 1 = lost, more = driven away.
+    """``by_factor`` is the distance to the original over that between random portraits: 1 = lost, more = driven off.
 
     ``zero`` is the mean of the same ratios for the originals on which the target is merely painted: what the reader's
     errors and a covered eye or brow amount to.
@@ -42,7 +42,7 @@ class Pollution:
 
 def stage1(weights: Path, folder: Path, steps: int, target: str) -> Backbone:
     """The shipped recipe's stage 1 on ``target`` from the away studio (experiments/miniature/stage1.yaml)."""
-    source = paint_portraits(folder / f"away_{target}_{steps}", 16 * min(steps, 64), targets=(target,), seed=SEED)
+    source = paint_portraits(folder / f"away_{target}", 512, targets=(target,), seed=SEED)
     module = StandardFineTuning(str(weights), learning_rate=2e-4, caption_dropout=0.05, cache_latents=True)
     trainer = Trainer(max_steps=steps, accelerator="auto", devices=1, precision="bf16-mixed", gradient_clip_val=1.0,
                       logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
@@ -64,9 +64,10 @@ def pollution(original: Backbone, tuned: Backbone, reader: Reader, count: int, t
 
 
 def ratios(before: list[Person], after: list[Person]) -> dict[str, float]:
-    """How far each unnamed factor moved, over how far it lies apart in two portraits of ``before``."""
-    moved, apart = factor_errors(before, after), factor_errors(before, [*before[1:], before[0]])
-    return {name: float(moved[name].mean() / apart[name].mean().clamp(min=0.01)) for name in UNNAMED}
+    """How far each unnamed factor moved, over how far it lies apart in two random portraits of the two studios."""
+    anyone = [*draw_people(500, SEED + 21), *draw_people(500, SEED + 22, studio="away")]
+    moved, apart = factor_errors(before, after), factor_errors(anyone, [*anyone[1::2], *anyone[::2]])
+    return {name: float(moved[name].mean() / apart[name].mean()) for name in UNNAMED}
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ def test_pictures_come_with_the_places_of_phrases_and_target() -> None:
     regions = dict(zip(REGIONS, pool.regions.float().transpose(0, 1), strict=True))
     assert (regions["target"][1::2] == 0).all() and (regions["target"][::2].amax((1, 2)) > 0.7).all()
     up, down = regions["setting"][:, 0].mean(), regions["setting"][:, -1].mean()
-    assert up > 0.8 and regions["clothing"][:, -1].mean() > 0.8 > down
+    assert up > 0.8 and regions["clothing"][:, -1].mean() > 0.5 > down
     assert (regions["subject"] >= regions["skin"] - 1e-3).all()
 
 
