@@ -22,6 +22,8 @@ from tests.house import ROOT
 from tests.stages.survivor import PAUSED
 
 STEPS, INTERVAL = 14, 3
+# what an earlier test in this process may have left behind: two trainings at once would share its port
+LAUNCHERS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
 PATIENCE = 500  # seconds until a start counts as hung
 
 
@@ -46,9 +48,8 @@ class Training:
 
     def start(self, **environment: str) -> subprocess.Popen[bytes]:
         """In a process group of its own; what it says goes to a file."""
-        own = {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(self.folder.parent / "datasets"), "LOCAL_RANK": ""}
-        inherited = {**os.environ, **own, **environment}
-        del inherited["LOCAL_RANK"]
+        own = {"OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(self.folder.parent / "datasets")}
+        inherited = {key: value for key, value in os.environ.items() if key not in LAUNCHERS} | own | environment
         with (self.folder / "log.txt").open("a") as log:
             return subprocess.Popen(self.command, cwd=ROOT, env=inherited, start_new_session=True, stdout=log,
                                     stderr=subprocess.STDOUT)
