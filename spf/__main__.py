@@ -58,10 +58,7 @@ def generate(
         original, customised = load_customised(checkpoint, base, ema)
     else:
         original = customised = load_backbone(base or "miniature")
-    texts = _texts(base_text)
-    if not texts:
-        raise ValueError(f"{base_text} holds no base text")
-    prompts = [Prompt(text, target) for text in texts for _ in range(count)]
+    prompts = [Prompt(text, target) for text in _texts(base_text) for _ in range(count)]
     seeds = [seed + index for index in range(len(prompts))]
     settings = {"steps": steps, "guidance_scale": guidance_scale, "scheduler": scheduler, "chunk": chunk}
     before = sample(original.to(device), [prompt.base for prompt in prompts], seeds, **settings)
@@ -84,7 +81,10 @@ def _texts(base_text: str) -> list[str]:
     if not base_text.endswith(".txt"):
         return [base_text]
     lines = [line.strip() for line in Path(base_text).read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    texts = [line for line in lines if line and not line.startswith("#")]
+    if not texts:
+        raise ValueError(f"{base_text} holds no base text")
+    return texts
 
 
 def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",

@@ -103,7 +103,8 @@ def test_the_slurm_script_starts_an_experiment(tmp_path: Path, capsys: pytest.Ca
     script = ["bash", "experiments/slurm/train.sbatch", "experiments/sd15/stage1.yaml", "--data.source", "two words"]
     started = run(script, cwd=ROOT, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_NTASKS_PER_NODE="8", SLURM_NNODES="2")
     assert started.returncode == 0, started.stdout
-    program, *command = started.stdout.splitlines()
+    option, program, *command = started.stdout.splitlines()
+    assert option == "--kill-on-bad-exit=1"  # a rank that fails alone would leave the others waiting
     config = printed_config(command, capsys)
     assert program.endswith("/spf") and config["data"]["source"] == "two words"
     assert (config["trainer"]["devices"], config["trainer"]["num_nodes"]) == ("8", 2)
