@@ -187,7 +187,7 @@ def test_a_shard_damaged_in_a_header_or_cut_between_members_is_unreadable(source
     whole = file.read_bytes()
     for broken in (whole[:place], whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1:]):
         file.write_bytes(broken)
-        if place % 1024 == 0 or len(broken) < len(whole):
+        if place // 512 % 2 == 0 or len(broken) < len(whole):  # a flipped bit of an image is the decoder's to find
             fails(source, "0.tar", "Copy or write the file again")
 
 
