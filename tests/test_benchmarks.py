@@ -13,7 +13,7 @@ from spf.notation import AttentionRecord
 from tests.house import ROOT, run
 
 BENCHMARKS = sorted(file.relative_to(ROOT) for file in (ROOT / "benchmarks").glob("*.py"))
-# Hard floors of the report card; those of shares of 16 samples lie one sample in six lower, for chance.
+# The report card's hard floors, some lowered for the few samples of a hurry: 16 make a share uncertain by 0.1.
 FLOORS = {
     "vae_psnr": 27, "clip_target_accuracy": 0.85, "clip_phrase_accuracy": 0.8, "clip_pair_accuracy": 0.9,
     "reader_target_accuracy": 0.85, "identity_auc": 0.95, "part_miou": 0.8, "hair_colour": 0.65,

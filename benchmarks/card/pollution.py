@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import yaml
 from lightning import Trainer
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from spf.sampling import generate
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.text import Prompt
 
+RECIPE = Path(__file__).parents[2] / "experiments" / "miniature" / "stage1.yaml"
 UNNAMED = (*IDENTITY, *NUISANCE["home"])
 
 
@@ -41,12 +43,13 @@ class Pollution:
 
 
 def stage1(weights: Path, folder: Path, steps: int, target: str) -> Backbone:
-    """The shipped recipe's stage 1 on ``target`` from the away studio (experiments/miniature/stage1.yaml)."""
+    """Stage 1 by the miniature's recipe, on ``target`` from the away studio."""
+    recipe = yaml.safe_load(RECIPE.read_text())
     source = paint_portraits(folder / f"away_{target}", 512, targets=(target,), seed=SEED)
-    module = StandardFineTuning(str(weights), learning_rate=2e-4, caption_dropout=0.05, cache_latents=True)
-    trainer = Trainer(max_steps=steps, accelerator="auto", devices=1, precision="bf16-mixed", gradient_clip_val=1.0,
-                      logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    trainer.fit(module, PortraitData(str(source), 128, 16, num_workers=0))
+    module = StandardFineTuning(**recipe["model"]["init_args"] | {"base": str(weights)})
+    trainer = Trainer(**recipe["trainer"] | {"max_steps": steps}, devices=1, logger=False, enable_checkpointing=False,
+                      enable_progress_bar=False, enable_model_summary=False)
+    trainer.fit(module, PortraitData(**recipe["data"] | {"source": str(source)}))
     return module.backbone.eval()
 
 

@@ -14,7 +14,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from spf.miniature.canvas import PARTS
 from spf.miniature.painter import paint_with_parts
 from spf.miniature.people import EVERYTHING, Person, draw_people
-from spf.miniature.reader import BOUNDS, CHOICES, Reader, Reading
+from spf.miniature.reader import CHOICES, Reader, Reading, factors
 from spf.miniature.training import train
 from spf.miniature.truth import through
 
@@ -72,13 +72,6 @@ def _worn(image: Tensor, rng: np.random.Generator, step: int) -> Tensor:
     blurred = gaussian_blur(image, [5, 5], [float(rng.uniform(0.3, 1.3))]) if rng.random() < 0.5 else image
     noise = torch.randn(image.shape, generator=torch.Generator().manual_seed(step))
     return (blurred * float(rng.uniform(0.96, 1.04)) + float(rng.uniform(0, 0.03)) * noise).clamp(0, 1)
-
-
-def factors(people: Sequence[Person]) -> Tensor:
-    """The continuous truth of people, each factor from 0 to 1 within its range: (B,15)."""
-    rows = torch.tensor([[p.factors[name] for name in BOUNDS] for p in people])
-    low, high = torch.tensor(list(BOUNDS.values())).T
-    return (rows - low) / (high - low)
 
 
 def naming_loss(reading: Reading, people: Sequence[Person]) -> Tensor:

@@ -1,8 +1,8 @@
 """The reader judge: what is true of a portrait, painted, decoded or generated.
 
 One small CNN reads the whole person from an image, so that the person can be painted again: with and without the
-target, which gives the true response region of a generated portrait; beside the image, whose distance to it is the
-repaint residual. It shares no weights, seed or architecture with any network that is trained or sampled.
+target, which gives the true response region of a generated portrait; and beside the image, whose distance to it is
+the repaint residual. It shares no weights, seed or architecture with any network that is trained or sampled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -143,17 +143,23 @@ def moments(parts: Tensor) -> Tensor:
 
 
 def repaint_residual(image: Tensor, people: Sequence[Person]) -> Tensor:
-    """Distance to the nearest paintable portrait: mean |image - paint(people)| of each, (B,) in [0,1]; 0 is best."""
+    """Mean |image - paint(people)| of each, (B,) in [0,1]; 0 is best.
+
+    With the people as read from the image, this is how far it lies from a paintable portrait, at most.
+    """
     return (image - paint(people, image.shape[-1], image.device)).abs().mean((1, 2, 3))
+
+
+def factors(people: Sequence[Person]) -> Tensor:
+    """The continuous truth of people, each factor from 0 to 1 within its range: (B,15)."""
+    rows = torch.tensor([[person.factors[name] for name in BOUNDS] for person in people])
+    low, high = torch.tensor(list(BOUNDS.values())).T
+    return (rows - low) / (high - low)
 
 
 def factor_errors(before: Sequence[Person], after: Sequence[Person]) -> dict[str, Tensor]:
     """What was not preserved, by name: (B,) each, the difference over the factor's range, or 0 | 1 for names."""
-    errors = {}
-    for name, (low, high) in BOUNDS.items():
-        pairs = [[person.factors[name] for person in people] for people in (before, after)]
-        errors[name] = (torch.tensor(pairs[0]) - torch.tensor(pairs[1])).abs() / (high - low)
-    for name in ATTRIBUTES:
-        errors[name] = torch.tensor([float(a.attributes[name] != b.attributes[name])
-                                     for a, b in zip(before, after, strict=True)])
-    return errors
+    moved = (factors(before) - factors(after)).abs().T
+    changed = {name: torch.tensor([float(a.attributes[name] != b.attributes[name])
+                                   for a, b in zip(before, after, strict=True)]) for name in ATTRIBUTES}
+    return dict(zip(BOUNDS, moved, strict=True)) | changed

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from spf.miniature.judge import _loss, _pool, _worn, factors, naming_loss, train_reader
+from spf.miniature.judge import _loss, _pool, _worn, naming_loss, train_reader
 from spf.miniature.people import draw_people
-from spf.miniature.reader import BOUNDS, CHOICES, Reader, Reading
+from spf.miniature.reader import BOUNDS, CHOICES, Reader, Reading, factors
 from spf.miniature.vae import build_vae
 
 
