@@ -12,12 +12,14 @@ from torch import Tensor
 
 from spf.backbones import load_backbone
 from spf.cli import fit
+from spf.clip import Clip
 from spf.miniature import pretrain, sheet
 from spf.miniature.shards import paint_portraits
 from spf.pictures import labelled_grid, save_png
 from spf.sampling import CHUNK
 from spf.sampling import generate as sample
-from spf.stages.customised import load_customised
+from spf.stages.customised import Lineage, load_customised, load_lineage
+from spf.stages.similarity import mean_sfcm
 from spf.text import Prompt
 
 
@@ -37,6 +39,8 @@ def generate(
 ) -> None:
     """Original beside customised: the base model on the base text, the customised one on base + target, same seeds.
 
+    Of a model of stage 2 also the stage 1 that it began with and, on its portraits, the SFCM: dark is not the target's.
+
     Args:
         base_text: what the original model is asked for, or a .txt file with one such text per line.
         target: the taught attribute, added to the base text for the customised model.
@@ -54,26 +58,40 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if ema and not checkpoint:
         raise ValueError("--ema needs the --checkpoint that holds the averaged weights")
-    if checkpoint:
-        original, customised = load_customised(checkpoint, base, ema)
-    else:
-        original = customised = load_backbone(base or "miniature")
+    made = load_lineage(checkpoint, base, ema) if checkpoint else _alone(base or "miniature")
     prompts = [Prompt(text, target) for text in _texts(base_text) for _ in range(count)]
     seeds = [seed + index for index in range(len(prompts))]
     settings = {"steps": steps, "guidance_scale": guidance_scale, "scheduler": scheduler, "chunk": chunk}
-    before = sample(original.to(device), [prompt.base for prompt in prompts], seeds, **settings)
-    after = sample(customised.to(device), prompts, seeds, **settings)
-    _show(before, after, prompts, seeds, Path(out))
+    asked = {name: [p.base for p in prompts] if name == "original" else prompts for name in made.models}
+    images = {name: sample(model.to(device), asked[name], seeds, **settings) for name, model in made.models.items()}
+    if made.clip and target:
+        images["SFCM"] = _lit(made, images, prompts, device)
+    _show(images, prompts, seeds, Path(out))
 
 
-def _show(before: Tensor, after: Tensor, prompts: list[Prompt], seeds: list[int], folder: Path) -> None:
-    """The single images, and all pairs (B,3,H,W) in one labelled picture."""
-    for number, (left, right) in enumerate(zip(before, after, strict=True)):
-        save_png(left, folder / f"{number:03d}_seed{seeds[number]}_original.png")
-        save_png(right, folder / f"{number:03d}_seed{seeds[number]}_customised.png")
+def _alone(base: str) -> Lineage:
+    """The base model beside itself."""
+    model = load_backbone(base)
+    return Lineage({"original": model, "customised": model})
+
+
+def _lit(made: Lineage, images: dict[str, Tensor], prompts: list[Prompt], device: torch.device) -> Tensor:
+    """The customised portraits, dark where the SFCM says that the target is not."""
+    original, *_, customised = made.models.values()
+    portraits = images[list(made.models)[-1]]
+    clip = Clip.load(str(made.clip)).to(device)
+    maps = mean_sfcm(original, customised, portraits.to(device), prompts, clip.text).cpu()
+    return portraits * (0.1 + 0.9 * maps[:, None])
+
+
+def _show(images: dict[str, Tensor], prompts: list[Prompt], seeds: list[int], folder: Path) -> None:
+    """The single images, and all of them in one labelled picture, a column a model: each (B,3,H,W)."""
+    for name, column in images.items():
+        for number, image in enumerate(column):
+            save_png(image, folder / f"{number:03d}_seed{seeds[number]}_{name.replace(' ', '_')}.png")
     rows = [f"{prompt.base_text} | seed {seed}" for prompt, seed in zip(prompts, seeds, strict=True)]
-    title = f"customised: + {prompts[0].target_text}" if prompts[0].target_text else ""
-    picture = labelled_grid(torch.stack([before, after], 1), ("original", "customised"), rows, title)
+    title = f"right of the original: + {prompts[0].target_text}" if prompts[0].target_text else ""
+    picture = labelled_grid(torch.stack(list(images.values()), 1), tuple(images), rows, title)
     print(f"original beside customised: {save_png(picture, folder / 'original_customised.png')}")
 
 

@@ -14,11 +14,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from spf.portraits.datamodule import PortraitData
+from spf.stages.alignment_watch import AlignmentMonitor, ControlPanel
 from spf.stages.atomic import AtomicCheckpointIO, partial_name
 from spf.stages.callbacks import SampleGrid, Throughput
 from spf.stages.checkpoints import Checkpoints, newest_whole, say
+from spf.stages.dual_path import DualPathAlignment  # noqa: F401  (the short names of the YAML files)
 from spf.stages.ema import Ema
-from spf.stages.fine_tuning import StandardFineTuning  # noqa: F401  (the short names of the YAML files)
+from spf.stages.fine_tuning import StandardFineTuning  # noqa: F401
 from spf.stages.header import RunHeader
 from spf.stages.interruption import Interruption
 from spf.stages.pretraining import GroundedPretraining  # noqa: F401
@@ -33,11 +35,12 @@ class SpfCLI(LightningCLI):
         return {"fit": LightningCLI.subcommands()["fit"]}
 
     def add_arguments_to_parser(self, parser: Any) -> None:
-        """``--run``, ``--ema.*``, ``--samples.*`` and ``--checkpoint.*`` beside Lightning's own."""
+        """``--run``, ``--ema.*``, ``--samples.*``, ``--panels.*`` and ``--checkpoint.*`` beside Lightning's own."""
         parser.add_argument("--run", type=str, default="runs/unnamed",
                             help="directory of logs, checkpoints and samples; a run that is there is resumed")
         parser.add_lightning_class_args(Ema, "ema")  # before the samples, which may show it
         parser.add_lightning_class_args(SampleGrid, "samples")
+        parser.add_lightning_class_args(ControlPanel, "panels")
         parser.add_lightning_class_args(Checkpoints, "checkpoint")
         parser.set_defaults({"checkpoint.save_last": "link", "checkpoint.every_n_train_steps": 500,
                              "checkpoint.save_on_exception": True, "checkpoint.enable_version_counter": False})
@@ -52,8 +55,8 @@ class SpfCLI(LightningCLI):
         bar = self.config_init["fit"]["trainer"]["enable_progress_bar"] is not False
         bars = [TQDMProgressBar(refresh_rate=10)] * bar  # a bar that moves each step waits for the device each step
         self.interruption = Interruption()
-        self.trainer_defaults["callbacks"] = [Throughput(), LearningRateMonitor("step"), self.interruption, RunHeader(),
-                                              *bars]
+        self.trainer_defaults["callbacks"] = [Throughput(), AlignmentMonitor(), LearningRateMonitor("step"),
+                                              self.interruption, RunHeader(), *bars]
         kwargs |= {"default_root_dir": run, "logger": logger, "plugins": [AtomicCheckpointIO(), *_slurm()]}
         return super().instantiate_trainer(**kwargs)
 

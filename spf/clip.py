@@ -1,6 +1,7 @@
 """The frozen CLIP in which losses and metrics live: tau_v, tau_t and D_CLIP (paper, Eq. 5, 10, 11)."""
 
 from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+
+CLIPS = {"miniature": str(files("spf") / "miniature" / "weights" / "clip"),
+         "vit-l-14": "openai/clip-vit-large-patch14"}
+"""Short names: the miniature's, and the paper's."""
 
 
 class Clip(nn.Module):
@@ -25,10 +30,11 @@ class Clip(nn.Module):
 
     @classmethod
     def load(cls, source: str | Path) -> "Clip":
-        """From a transformers folder or a hub id (the paper: openai/clip-vit-large-patch14, MIT licence).
+        """From a name in ``CLIPS``, a transformers folder or a hub id (the paper: openai/clip-vit-large-patch14).
 
         Raises FileNotFoundError, with what to fetch and where to put it, when it cannot be had.
         """
+        source = CLIPS.get(str(source), source)
         try:
             model: Any = CLIPModel.from_pretrained(source)
             processor = CLIPImageProcessor.from_pretrained(source)

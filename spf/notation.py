@@ -11,10 +11,14 @@ Symbols of the paper and where they live:
     x_t, epsilon, t          ``Process.noised``, Gaussian noise, ``Process.times``      (B,C,h,w), (B,C,h,w), (B,)
     alpha-bar_t              only inside ``spf.backbones.process``
     y_base, y_tar            ``Prompt.base_text``, ``Prompt.target_text``; [y_base, y_tar] is ``Prompt.full_text``
-    E = tau_text(y)          ``Conditions.sequence``; E_base its rows ``Conditions.base_tokens``
+    E = tau_text(y)          ``Conditions.sequence``; E_base, E_tar its rows ``base_tokens``, ``target_tokens``
     epsilon_theta, v_theta   ``Prediction.output``
     Q, K                     ``AttentionRecord.query``, ``AttentionRecord.text`` (UNet)
     L                        ``len(Prediction.attention)``
+    F, A-bar                 ``spf.method.response``
+    M, gamma, M-hat          ``ControlMap.soft_map``, ``.phrase_similarity``, ``.sfcm`` (``spf.method.sfcm``)
+    Delta, x_{t->0}          ``spf.method.enhancement``, ``Process.one_step``
+    lambda_1, _2, _3         ``Objective.m_text``, ``.m_fine``, ``.enhanced`` (``spf.method.objective``)
 """
 
 from __future__ import annotations
@@ -59,6 +63,7 @@ class Conditions:
     sequence: Tensor  # (B,T,E) token features
     pooled: Tensor | None  # (B,F) sentence features, for backbones that read them
     base_tokens: Tensor  # (B,T) bool: content tokens of the base text (no BOS, EOT, padding)
+    target_tokens: Tensor  # (B,T) bool: content tokens of the target text
     phrase_weights: Tensor  # (B,T,P) float32
 
     def to(self, device: torch.device | str) -> Conditions:
@@ -74,6 +79,7 @@ class Conditions:
             sequence=torch.cat([self.sequence, other.sequence]),
             pooled=None if self.pooled is None else torch.cat([self.pooled, other.pooled]),
             base_tokens=torch.cat([self.base_tokens, other.base_tokens]),
+            target_tokens=torch.cat([self.target_tokens, other.target_tokens]),
             phrase_weights=torch.cat(widened),  # (B1+B2,T,P)
         )
 
@@ -84,6 +90,33 @@ class Prediction:
 
     output: Tensor  # (B,C,h,w)
     attention: tuple[AttentionRecord, ...] = ()  # one record a layer, in the order of the forward pass; () uncaptured
+
+
+@dataclass(frozen=True)
+class Term:
+    """Seam: one thing that is minimised. ``compute`` makes (B,) losses of a step; ``needs`` is what it must hold."""
+
+    name: str
+    equation: str
+    needs: str  # "" (the output alone), "alignment" (both paths' attention) or "image" (the one-step image in CLIP)
+    compute: Callable[[Any], Tensor]
+
+
+class Tuning:
+    """Seam: which weights learn. A dataclass whose fields are its options; floor 0 cannot name a ``Backbone``."""
+
+    exportable = True  # whether the customised denoiser is an ordinary one, as any pipeline loads it
+
+    def apply(self, backbone: Any) -> list[Any]:
+        """Make the denoiser what is tuned: add what learns, freeze the rest; returns the parameters that learn."""
+        raise NotImplementedError
+
+    def penalty(self, backbone: Any) -> Tensor | float:
+        """What this way of tuning adds to the loss."""
+        return 0.0
+
+    def after_step(self, backbone: Any, step: int) -> None:
+        """Once after every optimizer step."""
 
 
 class Guidance:

@@ -124,6 +124,7 @@ class Tokens:
 
     ids: Tensor  # (B,T) int64
     base_tokens: Tensor  # (B,T) bool
+    target_tokens: Tensor  # (B,T) bool
     phrase_weights: Tensor  # (B,T,P) float32
 
 
@@ -146,14 +147,16 @@ def tokenize(prompts: Sequence[Prompt], tokenizer: Any, length: int) -> Tokens:
         if len(whole) > length:
             _warn_truncated(prompt, len(whole) - length, length)
     spans = [phrase_spans(prompt) for prompt in prompts]
-    base_tokens = torch.zeros(len(prompts), length, dtype=torch.bool)
+    base_tokens, target_tokens = torch.zeros(2, len(prompts), length, dtype=torch.bool)
     phrase_weights = torch.zeros(len(prompts), length, max(1, *map(len, spans)))
     for row, (prompt, offsets) in enumerate(zip(prompts, encoded.offset_mapping.tolist(), strict=True)):
+        whole = len(prompt.full_text)
         base_tokens[row] = token_rows(prompt.full_text, offsets, (0, len(prompt.stripped_base)))
+        target_tokens[row] = token_rows(prompt.full_text, offsets, (whole - len(prompt.target_text.strip()), whole))
         for column, span in enumerate(spans[row]):
             inside = token_rows(prompt.full_text, offsets, span)  # (T,)
             phrase_weights[row, :, column] = inside / inside.sum().clamp(min=1)
-    return Tokens(encoded.input_ids, base_tokens, phrase_weights)
+    return Tokens(encoded.input_ids, base_tokens, target_tokens, phrase_weights)
 
 
 def token_rows(text: str, offsets: Sequence[Span], span: Span) -> Tensor:

@@ -1,20 +1,27 @@
 """Laws: assertions that hold for everything registered. A new entry of a registry is tested by them as it is.
 
-A backbone's laws take a small backbone and a prompt with base text, target text and at least one phrase.
+A backbone's laws take a small backbone and a prompt with base text, target text and at least one phrase; a term's a
+step that holds all that any term may need; a tuning's a small backbone and such a prompt.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from spf.backbones import Backbone, load_backbone
-from spf.notation import Conditions, Guidance
+from spf.method.objective import Step
+from spf.notation import AttentionRecord, Conditions, Guidance, Term, Tuning
 from spf.sampling import generate
 from spf.text import Prompt
 
 BackboneLaw = Callable[[Backbone, Prompt, Path], None]
+TermLaw = Callable[[Term, Step], None]
+TuningLaw = Callable[[Tuning, Backbone, Prompt], None]
 
 
 def noisy(backbone: Backbone, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,7 +88,7 @@ def the_frozen_copy_shares_what_is_frozen_and_learns_nothing(backbone: Backbone,
     x_t, t = noisy(backbone)
     conditions = backbone.condition([prompt] * 2)
     before = reference.denoise(x_t, t, conditions).output
-    assert torch.equal(before, backbone.denoise(x_t, t, conditions).output)
+    assert torch.allclose(before, backbone.denoise(x_t, t, conditions).output, atol=1e-5)  # memory is aligned otherwise
     with torch.no_grad():
         for weight in backbone.denoiser.parameters():
             weight.add_(0.01)
@@ -133,3 +140,168 @@ def neutral_guidance_changes_nothing(guidance: Guidance, backbone: Backbone, pro
     assert torch.equal(plain, generate(backbone, [prompt], [0], guidance=guidance, **options))
     conditions = backbone.condition([prompt])
     assert isinstance(guidance.edit([prompt], conditions, backbone), Conditions)
+
+
+def plain_text_response(record: AttentionRecord) -> Tensor:
+    """F (B,H,T,D) as Eq. 3 is printed."""
+    return (record.text @ record.key.mT / record.text.shape[-1] ** 0.5).softmax(-1) @ record.value
+
+
+def plain_text_consistent(step: Step) -> Tensor:
+    """Eq. 3, the norm a mean over base tokens, heads and channels."""
+    gaps = [(plain_text_response(one) - plain_text_response(other)).square().mean((1, 3))  # (B,T)
+            for one, other in zip(step.reference, step.response, strict=True)]
+    return (sum(gaps) * step.base_tokens).sum(1) / step.base_tokens.sum(1)
+
+
+def plain_fine_grained(step: Step) -> Tensor:
+    """Eq. 4, the norm a mean over places, heads and channels."""
+    pairs = zip(step.reference, step.response, strict=True)
+    return sum((one.query - other.query).square().mean((1, 2, 3)) for one, other in pairs)
+
+
+PLAIN = {"m_text": plain_text_consistent, "m_fine": plain_fine_grained}
+"""What each term of alignment is where nothing is controlled."""
+
+
+def a_term_has_a_loss_for_each_sample_by_itself(term: Term, step: Step) -> None:
+    loss = term.compute(step)
+    assert loss.shape == (len(step.output),) and (loss > 0).all()
+    for row in range(len(loss)):
+        assert torch.allclose(term.compute(of_step(step, lambda value, row=row: value[row:row + 1])), loss[row:row + 1])
+
+
+def a_perfect_step_costs_nothing(term: Term, step: Step) -> None:
+    """On target, the paths alike, and the one-step image whichever a term asks for: the portrait or the text."""
+    perfect = replace(step, output=step.target, response=step.reference)
+    costs = [term.compute(replace(perfect, one_step_image=image)) for image in (step.portrait, step.target_text)]
+    assert torch.allclose(torch.stack(costs).amin(0), torch.zeros(len(step.output)), atol=1e-6)
+
+
+def the_control_map_rules_alignment_and_nothing_else(term: Term, step: Step) -> None:
+    everywhere, nowhere = (replace(step, sfcm=torch.full_like(step.sfcm, value)) for value in (1.0, 0.0))
+    if term.needs == "alignment":
+        assert not term.compute(everywhere).any()
+        assert torch.allclose(term.compute(nowhere), PLAIN[term.name](step), atol=1e-6)
+    else:
+        assert torch.equal(term.compute(everywhere), term.compute(nowhere))
+
+
+def the_gradient_reaches_the_response_and_is_finite(term: Term, step: Step) -> None:
+    perfect = replace(step, output=step.target, response=step.reference, one_step_image=step.portrait)
+    for some, moves in ((step, True), (perfect, False)):
+        leaves = of_step(some, lambda value: value.clone().requires_grad_(value.is_floating_point()))
+        term.compute(replace(some, output=leaves.output, response=leaves.response,
+                             one_step_image=leaves.one_step_image)).sum().backward()
+        learnt = [leaves.output, leaves.one_step_image, *chain(*map(tensors, leaves.response))]
+        reached = [tensor.grad for tensor in learnt if tensor.grad is not None]
+        assert reached and all(gradient.isfinite().all() for gradient in reached)
+        assert any(gradient.any() for gradient in reached) or not moves
+
+
+def tensors(record: AttentionRecord) -> list[Tensor]:
+    return [value for value in vars(record).values() if isinstance(value, Tensor)]
+
+
+def of_step(step: Step, change: Callable[[Tensor], Tensor]) -> Step:
+    """A step with every one of its tensors changed, those of its records too."""
+    def changed(value: object) -> object:
+        if isinstance(value, Tensor):
+            return change(value)
+        return tuple(map(record, value)) if isinstance(value, tuple) else value
+
+    def record(one: AttentionRecord) -> AttentionRecord:
+        return replace(one, **{name: change(value) for name, value in vars(one).items() if isinstance(value, Tensor)})
+
+    return Step(**{name: changed(value) for name, value in vars(step).items()})
+
+
+TERM_LAWS: tuple[TermLaw, ...] = (
+    a_term_has_a_loss_for_each_sample_by_itself,
+    a_perfect_step_costs_nothing,
+    the_control_map_rules_alignment_and_nothing_else,
+    the_gradient_reaches_the_response_and_is_finite,
+)
+
+
+def a_learnt_step(model: Backbone, weights: list[nn.Parameter], prompt: Prompt) -> None:
+    """One step of an optimizer, large enough to be seen."""
+    x_t, t = noisy(model)
+    optimizer = torch.optim.Adam(weights, lr=1e-2)
+    model.denoise(x_t, t, model.condition([prompt] * 2)).output.square().mean().backward()
+    optimizer.step()
+
+
+def output_of(model: Backbone, prompt: Prompt) -> Tensor:
+    """With the target text and without."""
+    x_t, t = noisy(model)
+    with torch.no_grad():
+        return model.denoise(x_t, t, model.condition([prompt, prompt.base])).output
+
+
+def tuning_starts_at_the_original(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    """Bit for bit, also where something is added: it adds exact zeros to the same kernels' results."""
+    before = output_of(backbone, prompt)
+    tuning.apply(backbone)
+    assert torch.equal(output_of(backbone, prompt), before)
+
+
+def only_what_is_returned_learns(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    learning = tuning.apply(backbone)
+    weights = dict(backbone.named_parameters())
+    names = {name for name, weight in weights.items() if weight.requires_grad}
+    assert {id(weights[name]) for name in names} == set(map(id, learning)) and len(learning) == len(names)
+    assert names and all(name.startswith("denoiser.") for name in names)
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    buffers = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    a_learnt_step(backbone, learning, prompt)
+    changed = {name for name, weight in weights.items() if not torch.equal(weight, before[name])}
+    assert changed and changed <= names
+    assert all(torch.equal(buffer, buffers[name]) for name, buffer in backbone.named_buffers())
+    tuning.after_step(backbone, 1)
+    assert float(tuning.penalty(backbone)) >= 0
+
+
+def what_is_captured_still_trains(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    x_t, t = noisy(backbone)
+    conditions = backbone.condition([prompt] * 2)
+    before = backbone.denoise(x_t, t, conditions, capture=True).attention
+    learning = tuning.apply(backbone)
+    attention = backbone.denoise(x_t, t, conditions, capture=True).attention
+    assert [record.layer for record in attention] == [record.layer for record in before]
+    assert all(torch.equal(one.query, other.query) for one, other in zip(attention, before, strict=True))
+    sum(record.query.square().mean() + record.text.square().mean() for record in attention).backward()
+    gradients = [weight.grad for weight in learning if weight.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients) and any(gradient.any() for gradient in gradients)
+
+
+def the_learnt_weights_are_the_whole_difference(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    model, fresh = backbone.frozen_copy(), backbone.frozen_copy()
+    a_learnt_step(model, tuning.apply(model), prompt)
+    state = {name: weight for name, weight in model.denoiser.named_parameters() if weight.requires_grad}
+    assert not torch.allclose(output_of(model, prompt), output_of(fresh, prompt))
+    tuning.apply(fresh)
+    assert state.keys() == {name for name, weight in fresh.denoiser.named_parameters() if weight.requires_grad}
+    assert not fresh.denoiser.load_state_dict(state, strict=False).unexpected_keys
+    assert torch.equal(output_of(model, prompt), output_of(fresh, prompt))
+
+
+def a_frozen_copy_of_what_is_tuned_stays(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    model = backbone.frozen_copy()
+    learning = tuning.apply(model)
+    a_learnt_step(model, learning, prompt)
+    copied = model.frozen_copy()
+    before = output_of(copied, prompt)
+    assert torch.equal(before, output_of(model, prompt))
+    assert not any(weight.requires_grad for weight in copied.parameters())
+    a_learnt_step(model, learning, prompt)
+    assert torch.equal(output_of(copied, prompt), before) and not torch.equal(output_of(model, prompt), before)
+
+
+TUNING_LAWS: tuple[TuningLaw, ...] = (
+    tuning_starts_at_the_original,
+    only_what_is_returned_learns,
+    what_is_captured_still_trains,
+    the_learnt_weights_are_the_whole_difference,
+    a_frozen_copy_of_what_is_tuned_stays,
+)

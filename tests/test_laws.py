@@ -3,11 +3,24 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from spf.backbones import BACKBONES, Backbone, load_backbone
+from spf.method.objective import TERMS
 from spf.notation import Guidance
 from spf.text import Prompt
-from tests.laws import BACKBONE_LAWS, BackboneLaw, neutral_guidance_changes_nothing
+from spf.tuning import TUNINGS
+from tests.laws import (
+    BACKBONE_LAWS,
+    PLAIN,
+    TERM_LAWS,
+    TUNING_LAWS,
+    BackboneLaw,
+    TermLaw,
+    TuningLaw,
+    neutral_guidance_changes_nothing,
+)
+from tests.method.records import random_step
 
 TINY = {"StableDiffusionPipeline": "tiny_sd15"}
 """The fixture (of conftest.py) with a tiny folder of each registered backbone."""
@@ -25,3 +38,29 @@ def test_backbone(kind: str, law: BackboneLaw, request: pytest.FixtureRequest, p
 
 def test_guidance(backbone: Backbone, prompt: Prompt) -> None:
     neutral_guidance_changes_nothing(Guidance(), backbone, prompt)
+
+
+def test_every_term_of_alignment_has_its_plain_form() -> None:
+    assert {name for name, term in TERMS.items() if term.needs == "alignment"} == PLAIN.keys()
+
+
+@pytest.mark.parametrize("law", TERM_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("joint", [False, True], ids=["unet", "joint"])
+@pytest.mark.parametrize("name", TERMS)
+def test_term(name: str, joint: bool, law: TermLaw) -> None:
+    torch.manual_seed(0)
+    law(TERMS[name], random_step(joint=joint))
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_sd15: Path) -> Backbone:
+    """The tiny backbone, to be copied and not to be changed."""
+    return load_backbone(tiny_sd15)
+
+
+@pytest.mark.parametrize("law", TUNING_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", TUNINGS)
+def test_tuning(name: str, law: TuningLaw, loaded: Backbone, prompt: Prompt) -> None:
+    backbone = loaded.frozen_copy()
+    backbone.denoiser.requires_grad_(True)  # as a backbone comes
+    law(TUNINGS[name](), backbone, prompt)

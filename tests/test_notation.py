@@ -1,8 +1,9 @@
 """Table 2 as records."""
 
+import pytest
 import torch
 
-from spf.notation import Conditions, Guidance, Prediction
+from spf.notation import Conditions, Guidance, Prediction, Tuning
 
 
 def conditions(batch: int, phrases: int, pooled: bool = False) -> Conditions:
@@ -10,6 +11,7 @@ def conditions(batch: int, phrases: int, pooled: bool = False) -> Conditions:
         sequence=torch.randn(batch, 5, 4),
         pooled=torch.randn(batch, 3) if pooled else None,
         base_tokens=torch.ones(batch, 5, dtype=torch.bool),
+        target_tokens=torch.rand(batch, 5) < 0.5,
         phrase_weights=torch.rand(batch, 5, phrases),
     )
 
@@ -19,6 +21,7 @@ def test_followed_by_keeps_both_batches_and_widens_the_phrases() -> None:
     both = first.followed_by(second)
     assert torch.equal(both.sequence, torch.cat([first.sequence, second.sequence]))
     assert both.base_tokens.shape == (3, 5)
+    assert torch.equal(both.target_tokens, torch.cat([first.target_tokens, second.target_tokens]))
     assert torch.equal(both.phrase_weights[:1, :, :1], first.phrase_weights)
     assert not both.phrase_weights[:1, :, 1:].any()
     assert torch.equal(both.phrase_weights[1:], second.phrase_weights)
@@ -45,3 +48,12 @@ def test_neutral_guidance_hands_everything_through() -> None:
     output = torch.randn(1)
     assert guidance.edit([], some, None) is some
     assert guidance.adjust(torch.zeros(1), torch.zeros(1), lambda x_t, t: output) is output
+
+
+def test_neutral_tuning_adds_nothing_to_the_loss_and_does_not_say_what_learns() -> None:
+    tuning, backbone = Tuning(), torch.nn.Linear(1, 1)
+    before = {name: weight.clone() for name, weight in backbone.state_dict().items()}
+    assert tuning.penalty(backbone) == 0 and tuning.after_step(backbone, 1) is None and tuning.exportable
+    assert all(torch.equal(weight, before[name]) for name, weight in backbone.state_dict().items())
+    with pytest.raises(NotImplementedError):
+        tuning.apply(backbone)

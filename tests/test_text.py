@@ -88,6 +88,27 @@ def test_token_rows_of_base_and_phrases(prompt: Prompt) -> None:
     assert torch.allclose(tokens.phrase_weights.sum(1), torch.ones(1, 3))
 
 
+@pytest.mark.parametrize(("base", "target", "found"), [
+    ("A woman in a brown jacket, with a curtain background", "blonde hair", "blonde hair"),
+    ("a man with a hat.", " a hat, and  V* café ", "a hat , and v * café"),  # not the hat of the base text
+    ("", "blonde hair", "blonde hair"),
+    ("a man", "", ""),
+    ("a man", "  ", ""),
+    ("", "", ""),
+])
+def test_token_rows_of_the_target(base: str, target: str, found: str) -> None:
+    tokens = tokenize([Prompt(base, target)], TOKENIZER, 77)
+    assert words(tokens.ids[0][tokens.target_tokens[0]]) == found
+    assert not (tokens.target_tokens & tokens.base_tokens).any()
+
+
+def test_each_prompt_of_a_batch_has_its_target(prompt: Prompt) -> None:
+    tokens = tokenize([prompt, prompt.base, Prompt("a man", "a red hat")], TOKENIZER, 77)
+    assert tokens.target_tokens.dtype == torch.bool and tokens.target_tokens.shape == (3, 77)
+    found = [words(ids[rows]) for ids, rows in zip(tokens.ids, tokens.target_tokens, strict=True)]
+    assert found == ["blonde hair", "", "a red hat"]
+
+
 def test_words_of_several_tokens_are_whole() -> None:
     tokens = tokenize([Prompt("a freckled girl of 42", "V* café")], TOKENIZER, 77)
     assert words(tokens.ids[0][tokens.phrase_weights[0, :, 0] > 0]) == "a freckled girl"
@@ -107,9 +128,16 @@ def test_truncation_takes_the_target_first_and_says_so_once(prompt: Prompt) -> N
     with pytest.warns(UserWarning, match=r"keeps 15 tokens: the last 3 .* end of the target text 'very long"):
         tokens = tokenize([prompt], TOKENIZER, 15)
     assert tokens.base_tokens.sum() == 11
+    assert words(tokens.ids[0][tokens.target_tokens[0]]) == "very"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tokenize([prompt], TOKENIZER, 15)
+
+
+def test_a_target_beyond_the_cut_has_no_row(prompt: Prompt) -> None:
+    with pytest.warns(UserWarning, match="end of the target text"):
+        tokens = tokenize([prompt], TOKENIZER, 14)  # up to the comma
+    assert tokens.base_tokens.sum() == 11 and not tokens.target_tokens.any()
 
 
 def test_a_phrase_beyond_the_cut_has_no_row(prompt: Prompt) -> None:

@@ -18,6 +18,11 @@ from torch import Tensor, nn
 class Process(nn.Module, ABC):
     """How a clean latent becomes x_t and back; the four verbs a training step needs."""
 
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """T: times lie in [0, T)."""
+
     @abstractmethod
     def times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """t (B,), on the CPU, drawn from a CPU generator (so that t does not depend on the device)."""
@@ -58,9 +63,13 @@ class Diffusion(Process):
         self.alphas_cumprod = exact.to(self.alphas_cumprod.device)
         return self
 
+    @property
+    def steps(self) -> int:
+        return len(self.alphas_cumprod)
+
     def times(self, batch: int, generator: torch.Generator | None = None) -> Tensor:
         """Algorithm 1: t ~ U(0, T), as integers in [0, T), int64."""
-        return torch.randint(len(self.alphas_cumprod), (batch,), generator=generator)
+        return torch.randint(self.steps, (batch,), generator=generator)
 
     def _signal_and_noise(self, t: Tensor) -> tuple[Tensor, Tensor]:
         alpha_bar = self.alphas_cumprod[t].view(-1, 1, 1, 1)  # (B,1,1,1)

@@ -1,7 +1,7 @@
 """Stable Diffusion 1.5: a UNet with cross-attention to CLIP's token features.
 
-Paper: Sec. 4.1 (base model), Eq. 3 (Q of the image, K of the text). Layers and grids are read from the UNet itself, so
-any UNet2DConditionModel with CLIP text features fits, the miniature's included.
+Paper: Sec. 4.1 (base model), Eq. 2 (E), Eq. 3 (Q of the image, K of the text). Layers and grids are read from the UNet
+itself, so any UNet2DConditionModel with CLIP text features fits, the miniature's included.
 """
 
 from __future__ import annotations
@@ -97,10 +97,14 @@ class UNetBackbone(Backbone):
         tokens = tokenize(texts, self.tokenizers["tokenizer"], encoder.config.max_position_embeddings)
         # ---- Eq. 2: E = tau_text(y); CLIP is causal, so E_base is the same in both paths ----
         sequence = encoder(tokens.ids.to(self.device)).last_hidden_state  # (B,T,E)
-        return Conditions(sequence, None, tokens.base_tokens, tokens.phrase_weights).to(self.device)
+        rows = (tokens.base_tokens, tokens.target_tokens, tokens.phrase_weights)
+        return Conditions(sequence, None, *rows).to(self.device)
 
     def forward_denoiser(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
-        return self.denoiser(x_t, t, conditions.sequence.to(x_t.dtype), return_dict=False)[0]
+        sequence = conditions.sequence.to(x_t.dtype)
+        # a parallel adapter reads the target's tokens, under diffusers' own name for it; other layers ignore them
+        masks = {"ip_adapter_masks": conditions.target_tokens}
+        return self.denoiser(x_t, t, sequence, cross_attention_kwargs=masks, return_dict=False)[0]
 
     def projections(self) -> Projections:
         layers = {name: module for name, module in self.denoiser.named_modules() if name.endswith(".attn2")}

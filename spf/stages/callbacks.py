@@ -13,7 +13,6 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from spf.backbones import load_backbone
 from spf.pictures import labelled_grid, save_png
 from spf.sampling import CHUNK, generate
 from spf.stages.ema import Ema
@@ -24,7 +23,8 @@ class SampleGrid(Callback):
     """Original beside current for fixed prompts, each with its own seed, at step 0 and every N steps.
 
     The original is made from the base text by the base model, the current one from base + target text: the pair the
-    paper compares. Grids go to TensorBoard and to ``samples/`` in the run directory.
+    paper compares. In stage 2 the model of stage 1 stands between them. Grids go to TensorBoard and to ``samples/`` in
+    the run directory.
 
     Args:
         base_texts: one row each.
@@ -55,9 +55,9 @@ class SampleGrid(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.prompts or not self.every_n_steps:
             return
-        # after a resume the original is no longer in the module
-        base = module.backbone if trainer.global_step == 0 else self._original(module)
-        self.originals = self._sample(base, [prompt.base for prompt in self.prompts])
+        base = [prompt.base for prompt in self.prompts]
+        self.earlier = {name: self._sample(make().to(module.device), base if name == "original" else self.prompts)
+                        for name, make in module.earlier().items()}
         self._show(trainer, module)
 
     @rank_zero_only
@@ -65,12 +65,6 @@ class SampleGrid(Callback):
         due = self.prompts and self.every_n_steps and trainer.global_step % self.every_n_steps == 0
         if due and trainer.global_step != self._shown:
             self._show(trainer, module)
-
-    def _original(self, module: LightningModule) -> Any:
-        with torch.random.fork_rng():
-            torch.manual_seed(module.hparams["seed"])
-            base = load_backbone(module.hparams["base"], random_denoiser=module.hparams["denoiser"] == "random")
-        return base.to(module.device)
 
     def _sample(self, backbone: Any, prompts: list[Prompt]) -> Tensor:
         return generate(backbone, prompts, self.seeds, steps=self.steps, guidance_scale=self.guidance_scale,
@@ -80,8 +74,9 @@ class SampleGrid(Callback):
         self._shown = trainer.global_step
         with self._as_shown(module):
             current = self._sample(module.backbone, self.prompts)
-        pairs = torch.stack([self.originals, current], 1)  # (B,2,3,H,W)
-        picture = labelled_grid(pairs, columns=("original", f"step {trainer.global_step}{', EMA' * self.ema}"))
+        rows = torch.stack([*self.earlier.values(), current], 1)  # (B,2 or 3,3,H,W)
+        now = f"step {trainer.global_step}{', EMA' * self.ema}"
+        picture = labelled_grid(rows, columns=(*self.earlier, now))
         try:
             trainer.logger.experiment.add_image("samples/original_current", picture, trainer.global_step)
             save_png(picture, Path(trainer.default_root_dir) / "samples" / f"step_{trainer.global_step:06d}.png")

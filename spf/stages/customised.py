@@ -1,23 +1,35 @@
-"""A training checkpoint read back as a pair: the original model and the customised one."""
+"""A training checkpoint read back as models: the original, the customised one, and what stood between them."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from spf.backbones import Backbone, load_backbone
 from spf.backbones.loading import pickle_refused
+from spf.tuning import TUNINGS
 
 PREFIX = "backbone.denoiser."
 
 
-def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> tuple[Backbone, Backbone]:
-    """(original, customised) models, in float32 on the CPU.
+@dataclass(frozen=True)
+class Lineage:
+    """A customised model and what it came from."""
+
+    models: dict[str, Backbone]  # "original", "stage 1" where stage 2 started from one, and last the customised one
+    clip: str | None = None  # which CLIP made its control maps; None where it was made without any
+
+
+def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> Lineage:
+    """The models, in float32 on the CPU.
 
     Args:
-        checkpoint: a training checkpoint (.ckpt, which names its base model), or whatever ``load_backbone`` reads.
+        checkpoint: a training checkpoint (.ckpt, which names its base model, and the stage 1 that it started from), or
+            whatever ``load_backbone`` reads.
         base: the original model, needed in the second case.
         ema: take the averaged weights of the training, not its last ones.
 
@@ -29,16 +41,62 @@ def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool =
             raise ValueError(f"{checkpoint} is no training checkpoint (.ckpt): say with --base what it was tuned from")
         if ema:
             raise ValueError(f"{checkpoint} is no training checkpoint (.ckpt): only those hold averaged weights")
-        return load_backbone(base), load_backbone(checkpoint)
+        return Lineage({"original": load_backbone(base), "customised": load_backbone(checkpoint)})
     state = _read(path)
-    original = load_backbone(base or state["hyper_parameters"]["base"])
-    customised = original.frozen_copy()
-    learnt = _averaged(state, path) if ema else state["state_dict"]
+    made = state["hyper_parameters"]
+    original, customised = start_models(base or made["base"], made.get("start"))
+    models = {"original": original} | ({"stage 1": customised} if made.get("start") else {})
+    customised = customised.frozen_copy()
+    _restore(customised, state, _averaged(state, path) if ema else state["state_dict"], path)
+    return Lineage({**models, "stage 2" if "tuning" in made else "customised": customised}, made.get("clip"))
+
+
+def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> tuple[Backbone, Backbone]:
+    """(original, customised) models; arguments and errors as of ``load_lineage``."""
+    original, *_, customised = load_lineage(checkpoint, base, ema).models.values()
+    return original, customised
+
+
+def start_models(base: str, start: str | None) -> tuple[Backbone, Backbone]:
+    """(original, model that a stage starts with): the latter a copy of the original, or what ``start`` holds."""
+    if start is not None:
+        return load_customised(start, base)
+    original = load_backbone(base)
+    return original, original.frozen_copy()
+
+
+def _restore(customised: Backbone, state: dict[str, Any], learnt: dict[str, Tensor], path: Path) -> None:
+    """What a training learnt, on top of what it started from."""
+    made = state["hyper_parameters"]
+    if "tuning" in made:
+        options = dict(made["tuning"])
+        TUNINGS[options.pop("name")](**options).apply(customised)
+    _fill(customised.denoiser, learnt, path)
+    if "frozen" in state and state["frozen"]["response"] != frozen_hash(customised.denoiser):
+        raise ValueError(f"{path} was trained on top of other weights than {made['start'] or made['base']} holds now; "
+                         "restore them where they were")
+
+
+def frozen_hash(denoiser: nn.Module) -> str:
+    """SHA-256 of the names and values of the weights that do not learn."""
+    digest = hashlib.sha256()
+    for name, weight in denoiser.named_parameters():
+        if not weight.requires_grad:
+            digest.update(name.encode())
+            digest.update(weight.detach().float().cpu().contiguous().numpy())
+    return digest.hexdigest()
+
+
+def _fill(denoiser: nn.Module, learnt: dict[str, Tensor], path: Path) -> None:
+    """Every weight that learnt, none missing, none too many; what is not learnt stays (stage 1 learns all)."""
+    learnt = {name.removeprefix(PREFIX): value for name, value in learnt.items()}
+    due = {name for name, weight in denoiser.named_parameters() if weight.requires_grad} or denoiser.state_dict().keys()
     try:
-        customised.denoiser.load_state_dict({name.removeprefix(PREFIX): value for name, value in learnt.items()})
+        if faults := sorted(due ^ learnt.keys()):
+            raise RuntimeError(f"{faults[0]} and {len(faults) - 1} more are missing or too many")
+        denoiser.load_state_dict(learnt, strict=False)
     except RuntimeError as error:
         raise ValueError(f"{path} does not fit its base model: {error}") from error
-    return original, customised
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Stage 1: standard fine-tuning. It teaches the target attribute, and pollutes everything else (paper, Sec. 3.1)."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -8,10 +9,11 @@ from lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
 
-from spf.backbones import load_backbone
+from spf.backbones import Backbone, load_backbone
 from spf.notation import Conditions, Prediction
 from spf.portraits.datamodule import PortraitBatch
 from spf.stages.randomness import draw
+from spf.stages.remembered import OncePerPortrait
 from spf.stages.resume import rewind
 from spf.text import Prompt
 
@@ -48,22 +50,27 @@ class StandardFineTuning(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["tuning", "objective"])
         self.strict_loading = False  # checkpoints hold what learns; on_load_checkpoint checks that all of it is there
-        torch.manual_seed(seed)
-        self.backbone = load_backbone(base, random_denoiser=denoiser == "random")
+        self.backbone = self._initial()
         self.backbone.train().denoiser.requires_grad_(True).to(memory_format=torch.channels_last)
         if gradient_checkpointing:
             self.backbone.enable_gradient_checkpointing()
-        self._latents: dict[str, Tensor] = {}
+        self._latents = OncePerPortrait(lambda images: self.backbone.encode(images))
+
+    def _initial(self) -> Backbone:
+        """The model before the first step."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.hparams["seed"])
+            return load_backbone(self.hparams["base"], random_denoiser=self.hparams["denoiser"] == "random")
+
+    def earlier(self) -> dict[str, Callable[[], Backbone]]:
+        """The models that the current one is shown beside, by name."""
+        return {"original": self._initial}
 
     def training_step(self, batch: PortraitBatch, batch_index: int) -> Tensor:
-        h = self.hparams
-        shape = self.backbone.latent_shape(*batch.image.shape[-2:])
-        chance = draw(self.backbone.process, shape, batch.ids, h["seed"], batch.epochs, h["caption_dropout"])
-        t, noise = (x.to(self.device, non_blocking=True) for x in (chance.t, chance.noise))
-        conditions = self.backbone.condition(self._prompts(batch, chance.keep_text))
-        x0 = self._encode(batch, chance.posterior)
+        prompts, _, t, noise, x0 = self.drawn(batch)
+        conditions = self.backbone.condition(prompts)
         # ---- Eq. 1: L_diff = || epsilon - epsilon_theta(x_t, t, tau_text([y_base, y_tar])) ||^2 ----
         x_t = self.backbone.process.noised(x0, noise, t)
         prediction = self.backbone.denoise(x_t, t, conditions, capture=self.captures)
@@ -75,23 +82,29 @@ class StandardFineTuning(LightningModule):
         """What a training asks beside Eq. 1: here nothing."""
         return 0.0
 
+    def drawn(self, batch: PortraitBatch) -> tuple[list[Prompt], list[int], Tensor, Tensor, Tensor]:
+        """What chance and the data give a step: B prompts, t as numbers and as (B,), noise and x_0 (B,C,h,w)."""
+        h = self.hparams
+        shape = self.backbone.latent_shape(*batch.image.shape[-2:])
+        chance = draw(self.backbone.process, shape, batch.ids, h["seed"], batch.epochs, h["caption_dropout"])
+        t, noise = (x.to(self.device, non_blocking=True) for x in (chance.t, chance.noise))
+        prompts = self._prompts(batch, chance.keep_text)
+        return prompts, chance.t.tolist(), t, noise, self._encode(batch, chance.posterior)
+
     def _prompts(self, batch: PortraitBatch, keep: list[bool]) -> list[Prompt]:
-        texts = zip(batch.base_text, batch.target_text, keep, strict=True)
-        return [Prompt(base, target) if kept else Prompt("") for base, target, kept in texts]
+        texts = zip(batch.base_text, batch.target_text, batch.phrases, keep, strict=True)
+        return [Prompt(base, target, phrases) if kept else Prompt("") for base, target, phrases, kept in texts]
 
     def _encode(self, batch: PortraitBatch, posterior: Tensor) -> Tensor:
         if not self.hparams["cache_latents"]:
             return self.backbone.encode(batch.image, posterior.to(self.device, non_blocking=True))
-        if not self._latents.keys() >= set(batch.ids):
-            # the whole batch: bits depend on its size, and what is new in it on where an earlier run was interrupted
-            for name, latent in zip(batch.ids, self.backbone.encode(batch.image).cpu(), strict=True):
-                self._latents.setdefault(name, latent)
-        return torch.stack([self._latents[name] for name in batch.ids]).to(self.device, non_blocking=True)
+        return self._latents(batch.ids, batch.image)
 
     def configure_optimizers(self) -> dict[str, Any]:
         h = self.hparams
+        learn = [weight for weight in self.backbone.denoiser.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
-            self.backbone.denoiser.parameters(), h["learning_rate"], (0.9, 0.999), weight_decay=h["weight_decay"],
+            learn, h["learning_rate"], (0.9, 0.999), weight_decay=h["weight_decay"],
             fused=not self.trainer.gradient_clip_val)  # Lightning clips no gradients of a fused optimizer
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = get_scheduler(h["lr_scheduler"], optimizer, num_warmup_steps=h["lr_warmup_steps"],

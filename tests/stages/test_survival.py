@@ -30,7 +30,7 @@ PATIENCE = 500  # seconds until a start counts as hung
 class Training:
     """One run directory, and the command that begins it or continues it."""
 
-    def __init__(self, folder: Path, base: Path, source: Path, devices: int, **options: object) -> None:
+    def __init__(self, folder: Path, base: Path, source: Path, devices: int, stage: int, **options: object) -> None:
         self.folder, self.devices = folder, devices
         self.folder.mkdir()
         settings = {
@@ -43,8 +43,8 @@ class Training:
             "checkpoint.every_n_train_steps": INTERVAL, "checkpoint.filename": "{step}",
             "trainer.callbacks+": "tests.stages.survivor.Diary", **options}
         arguments = [part for key, value in settings.items() for part in (f"--{key}", str(value))]
-        self.command = [sys.executable, "-m", "tests.stages.survivor", "fit", "-c", "experiments/sd15/stage1.yaml",
-                        *arguments]
+        recipe = f"experiments/sd15/stage{stage}.yaml"
+        self.command = [sys.executable, "-m", "tests.stages.survivor", "fit", "-c", recipe, *arguments]
 
     def start(self, **environment: str) -> subprocess.Popen[bytes]:
         """In a process group of its own; what it says goes to a file."""
@@ -113,14 +113,16 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
         assert torch.equal(ours, theirs) if isinstance(ours, torch.Tensor) else ours == theirs, where
 
 
-@pytest.mark.parametrize(("devices", "options"), [
-    (1, {"data.num_workers": 1}),
-    (2, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true"}),
-], ids=["one process", "two processes"])
+@pytest.mark.parametrize(("devices", "stage", "options"), [
+    (1, 1, {"data.num_workers": 1}),
+    (2, 1, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true"}),
+    (2, 2, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true", "model.start": "null",
+            "model.clip": "miniature", "model.decoded_share": 0.5, "panels.every_n_steps": 0}),
+], ids=["one process", "two processes", "stage 2, two processes"])
 def test_killed_and_started_again_it_ends_where_the_uninterrupted_one_does(
-        devices: int, options: dict[str, object], tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+        devices: int, stage: int, options: dict[str, object], tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
     folders = (tmp_path / name for name in ("whole", "killed"))
-    whole, killed = (Training(folder, tiny_sd15, portraits, devices, **options) for folder in folders)
+    whole, killed = (Training(folder, tiny_sd15, portraits, devices, stage, **options) for folder in folders)
     chance = random.Random(devices)
     uninterrupted = whole.start()
     try:

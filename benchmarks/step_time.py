@@ -1,0 +1,108 @@
+"""What a training step of stage 2 costs beside one of stage 1 (Table 3), and beside its own floor.
+
+    python benchmarks/step_time.py [--quick] [--base miniature|sd15] [--batch N] [--pairs N] [--threads N] [--out DIR]
+
+Timed is the ``training_step`` of the shipped recipes, with backward, clipping and AdamW, on one batch of portraits over
+and over; rows take turns, and ratios are medians over rounds of a row over stage 1 in the same round. The peer writes
+its attention maps out, and must find the same losses before it is timed. The floor is counted in FLOPs. SD 1.5 has its
+real size and random weights; its rows come one after the other, since two do not fit into a small machine. The last
+line is JSON, of the recipes' own precision:
+
+- ``stage2_over_stage1_plain``, ``stage2_over_stage1``: seconds over seconds, without and with the enhancement
+- ``explicit_over_ours``: stage 2 by explicit attention maps over stage 2
+- ``time_over_floor``: ``stage2_over_stage1`` over the same ratio in FLOPs
+
+``--quick`` times only that; without it ``step_time.md`` is written, with every row and precision, memory and the split.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import torch
+from timing.bases import Base, prepared
+from timing.floor import necessary, whole
+from timing.memory import MEANT, peak_memory
+from timing.rows import CHANGES, EXPLICIT, PLAIN, SHIPPED, STAGE1, build, recipe_batch
+from timing.split import split
+from timing.table import Measured, bars, section
+from timing.training import check_peer, in_turn
+
+QUICK = (STAGE1, PLAIN, SHIPPED, EXPLICIT)
+OWN = "bf16-mixed"  # the recipes' precision
+ROUNDS = {"quick": 5, "miniature": 12, "sd15": 2}
+
+
+def main() -> None:
+    """Measure and print."""
+    options = _options()
+    torch.set_num_threads(options.threads)
+    with prepared(options.base) as base:
+        found = measure(base, OWN, QUICK, options) if options.quick else report(base, options)
+    print("\n".join(map(str, bars(found))))
+    figures = {"stage2_over_stage1_plain": found.over(PLAIN), "stage2_over_stage1": found.over(SHIPPED),
+               "explicit_over_ours": found.over(EXPLICIT, SHIPPED), "time_over_floor": found.over_floor}
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def measure(base: Base, precision: str, rows: Sequence[str], options: argparse.Namespace) -> Measured:
+    """Time, arithmetic and, unless in a hurry, the split of a step."""
+    found = Measured(precision)
+    for group in [rows] if options.base == "miniature" else [[row] for row in rows]:
+        trainings = {row: build(row, base, options.batch, precision) for row in group}
+        if SHIPPED in trainings:
+            check_peer(trainings[SHIPPED])
+        found.seconds |= in_turn(trainings, options.pairs)  # what is kept in memory is there before FLOPs are counted
+        if STAGE1 in trainings:
+            found.floor.stage1 = whole(trainings[STAGE1])
+        if SHIPPED in trainings:
+            found.floor.parts, found.floor.executed = necessary(trainings[SHIPPED]), whole(trainings[SHIPPED])
+            found.split = {} if options.quick else split(trainings[SHIPPED], options.pairs)
+    return found
+
+
+def report(base: Base, options: argparse.Namespace) -> Measured:
+    """Every row and precision, in ``step_time.md``; the figures of the recipes' own precision."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{options.threads} threads, {_processor()}"
+    lines = [f"# A training step of stage 2, {date.today()}", "", f"{options.base}, batch {options.batch}, {device}; "
+             f"medians of {options.pairs} rounds.", f"Memory: {MEANT['cuda' if torch.cuda.is_available() else 'cpu']}.",
+             "The paper: SD 1.5 on 8 V100, its batch not stated for Table 3.", ""]
+    by_precision = {}
+    for precision in ("32-true", OWN, *["16-mixed"] * torch.cuda.is_available()):
+        found = by_precision[precision] = measure(base, precision, list(CHANGES), options)
+        found.memory = {row: peak_memory(row, base, options.batch, precision) for row in CHANGES}
+        lines += section(found)
+        print("\n".join(section(found)), flush=True)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "step_time.md").write_text("\n".join(lines) + "\n")
+    return by_precision[OWN]
+
+
+def _processor() -> str:
+    """The processor's name, where Linux says it."""
+    named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return named[0].split(":", 1)[1].strip() if named else platform.processor()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="the JSON alone, on the miniature, in 40 s")
+    parser.add_argument("--base", choices=("miniature", "sd15"), default="miniature")
+    parser.add_argument("--batch", type=int, help="portraits; the recipe's, but 1 for SD 1.5 without a GPU")
+    parser.add_argument("--pairs", type=int, help="rounds in which every row takes one step")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args()
+    if options.quick and options.base != "miniature":
+        parser.error("--quick is of the miniature")
+    options.pairs = options.pairs or ROUNDS["quick" if options.quick else options.base]
+    small = options.base == "sd15" and not torch.cuda.is_available()
+    options.batch = options.batch or (1 if small else recipe_batch(options.base))
+    return options
+
+
+if __name__ == "__main__":
+    main()

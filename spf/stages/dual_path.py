@@ -1,0 +1,178 @@
+"""Stage 2: dual-path alignment (paper, Sec. 3.2 to 3.4, Algorithm 1). The original comes back beside the target."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from spf.backbones import Backbone
+from spf.clip import Clip
+from spf.method.objective import PAPER, Objective, Step
+from spf.method.sfcm import ControlMap, control_map
+from spf.notation import Conditions, Prediction, Tuning
+from spf.portraits.datamodule import PortraitBatch
+from spf.stages.customised import frozen_hash, start_models
+from spf.stages.fine_tuning import StandardFineTuning
+from spf.stages.one_step import OneStepImages
+from spf.stages.remembered import OncePerPortrait, OncePerText
+from spf.stages.similarity import phrase_similarity
+from spf.text import Prompt
+from spf.tuning import CrossAttention
+
+
+@dataclass(frozen=True)
+class Look:
+    """What stage 2 sees in some portraits, for pictures."""
+
+    prompts: list[Prompt]
+    times: list[int]
+    control: ControlMap
+    one_step_image: Tensor  # (B,3,H,W)
+
+
+class DualPathAlignment(StandardFineTuning):
+    """The tuned model on base + target text (response) learns beside the frozen original on base text (reference).
+
+    Args:
+        start: where the response starts: a checkpoint of stage 1, or whatever ``load_backbone`` reads; None is the
+            original itself ("only stage 2" of Table 6).
+        clip: a name in ``spf.clip.CLIPS``, a transformers folder or a hub id.
+        tuning: which weights learn; None is `CrossAttention`.
+        objective: the weights of the terms, Eq. 12.
+        decoder: of the one-step image: "vae", "checkpointed", or a folder or hub id of an AutoencoderTiny.
+        decoded_share: share of each batch whose one-step image is decoded, the least noisy samples.
+        **options: those of `StandardFineTuning`; the paper's learning rate is 5e-5. ``cache_latents`` keeps CLIP's
+            embedding of each portrait too.
+    """
+
+    def __init__(self, start: str | None = None, clip: str = "miniature", tuning: Tuning | None = None,
+                 objective: Objective = PAPER, decoder: str = "vae", decoded_share: float = 1.0,
+                 **options: Any) -> None:
+        super().__init__(**options)
+        if not (objective.diffusion or objective.needs("alignment")):
+            raise ValueError("of objective.diffusion, m_text and m_fine one must have a weight: batches may lack targets")
+        self.tuning, self.objective = tuning or CrossAttention(), objective
+        how = {"name": type(self.tuning).__name__, **asdict(self.tuning)}
+        self.hparams.update(tuning=how, objective=asdict(objective))
+        self.tuning.apply(self.backbone)
+        self._frozen += (OneStepImages(self.backbone, Clip.load(clip), decoder, decoded_share),)
+        self._texts = OncePerText(lambda texts: self.images.clip.text(texts))
+        self._portraits = OncePerPortrait(lambda images: self.images.embedded(images))
+
+    def _initial(self) -> Backbone:
+        h = self.hparams
+        original, response = start_models(h["base"], h["start"])
+        original.requires_grad_(False).eval().denoiser.to(memory_format=torch.channels_last)
+        # in a tuple, which torch does not register: no state_dict, no optimizer, no DDP or FSDP ever sees it
+        self._frozen: tuple[Any, ...] = (original,)
+        return response
+
+    @property
+    def reference(self) -> Backbone:
+        """The original model: frozen, in eval."""
+        return self._frozen[0]
+
+    @property
+    def images(self) -> OneStepImages:
+        """The one-step images, and the frozen CLIP."""
+        return self._frozen[1]
+
+    def earlier(self) -> dict[str, Callable[[], Backbone]]:
+        h = self.hparams
+        stage1 = {"stage 1": lambda: start_models(h["base"], h["start"])[1].to(self.device)} if h["start"] else {}
+        return {"original": lambda: self.reference, **stage1}
+
+    def on_fit_start(self) -> None:
+        """What is not registered follows the model to its device."""
+        self.reference.to(self.device)
+        if self.reference.dtype != self.backbone.dtype:
+            self.reference.denoiser.to(self.backbone.dtype)
+        self.images.to(self.device)
+
+    def training_step(self, batch: PortraitBatch, batch_index: int) -> dict[str, Tensor]:
+        """Algorithm 1, lines 19 to 43; numbers on the right are its lines. What no term needs is not done."""
+        prompts, times, t, noise, x0 = self.drawn(batch)  # 19, 20
+        process, aligns = self.backbone.process, self.objective.needs("alignment")
+        x_t = process.noised(x0, noise, t)  # 21
+        full = self.backbone.condition(prompts)
+        response = self.backbone.denoise(x_t, t, full, capture=aligns)  # 23
+        step = Step(response.output, process.target(x0, noise, t))
+        if aligns:
+            reference = self.refer(x_t, t, prompts)  # 22
+            step.sfcm = self.control(reference, response, full, prompts, batch).sfcm  # 24-31
+            step.reference, step.response = reference.attention, response.attention  # 34
+            step.base_tokens = full.base_tokens
+        if self.objective.needs("image") and (rows := self.images.chosen(times, prompts)):
+            estimate = process.one_step(response.output, x_t, t)[rows]  # 38
+            step.one_step_image = self.images.embedded(self.images.decoded(estimate))  # 39
+            step.portrait = self._portrait(batch)[rows]
+            step.target_text = self._texts([prompts[row].target_text for row in rows])
+        terms = self.objective(step)  # 35, 36, 40, 41
+        loss = self.objective.total(terms) + self.tuning.penalty(self.backbone)  # 43
+        self._log(terms)
+        return {"loss": loss, **report(t, terms, step.sfcm)}
+
+    @torch.no_grad()
+    def refer(self, x_t: Tensor, t: Tensor, prompts: list[Prompt]) -> Prediction:
+        """The reference path: the original on base text, at the response's x_t and t."""
+        base = self.reference.condition([prompt.base for prompt in prompts])
+        return self.reference.denoise(x_t, t, base, capture=True)
+
+    def control(self, reference: Prediction, response: Prediction, full: Conditions, prompts: list[Prompt],
+                batch: PortraitBatch) -> ControlMap:
+        """The SFCM of a batch; a benchmark puts another map in its place."""
+        return control_map(reference, response, full, phrase_similarity(prompts, self._texts))
+
+    @torch.no_grad()
+    def look(self, batch: PortraitBatch) -> Look:
+        """The maps and one-step images of some portraits, at the times and noises that training would draw for them."""
+        prompts, times, t, noise, x0 = self.drawn(batch)
+        x_t = self.backbone.process.noised(x0, noise, t)
+        full = self.backbone.condition(prompts)
+        response = self.backbone.denoise(x_t, t, full, capture=True)
+        control = self.control(self.refer(x_t, t, prompts), response, full, prompts, batch)
+        estimate = self.backbone.process.one_step(response.output, x_t, t)
+        return Look(prompts, times, control, self.images.decoded(estimate))
+
+    def _portrait(self, batch: PortraitBatch) -> Tensor:
+        return self._portraits(batch.ids, batch.image) if self.hparams["cache_latents"] else self.images.embedded(
+            batch.image)
+
+    def _log(self, terms: dict[str, Tensor]) -> None:
+        means = {name: term.detach().mean() for name, term in terms.items()}
+        for name, mean in means.items():
+            weight = getattr(self.objective, name)
+            self.log(f"loss/{name}", mean, prog_bar=name == "diffusion", batch_size=1)
+            self.log(f"weighted/{name}", weight * mean, batch_size=1)
+            self.log(f"over_diffusion/{name}", weight * mean / means.get("diffusion", mean), batch_size=1)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """AdaLoRA and its like act between steps."""
+        self.tuning.after_step(self.backbone, self.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With the hashes of what does not learn, without which the rest means nothing."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["frozen"] = self.frozen_hashes
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises ValueError where the reference, or the response's frozen weights, are not what they were."""
+        super().on_load_checkpoint(checkpoint)
+        for part, before in checkpoint["frozen"].items():
+            if before != self.frozen_hashes[part]:
+                raise ValueError(f"the {part} is not the one that the checkpoint was trained with: give the base and "
+                                 f"start of then (now {self.hparams['base']}, {self.hparams['start']}), or a new --run")
+
+    @cached_property
+    def frozen_hashes(self) -> dict[str, str]:
+        """Of the reference's weights, and of those of the response that do not learn."""
+        return {"reference": frozen_hash(self.reference.denoiser), "response": frozen_hash(self.backbone.denoiser)}
+
+
+def report(t: Tensor, terms: dict[str, Tensor], sfcm: Tensor | None) -> dict[str, Tensor]:
+    """What callbacks may look at after a step: t and each term (B,), the SFCM (B,h,w) where there is one."""
+    seen = {"t": t, **terms} | ({} if sfcm is None else {"sfcm": sfcm})
+    return {name: value.detach() for name, value in seen.items()}

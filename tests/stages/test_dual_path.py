@@ -1,0 +1,185 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch.nn import functional as F
+
+from spf.clip import Clip
+from spf.method.alignment import fine_grained, text_consistent
+from spf.method.enhancement import enhanced
+from spf.method.objective import Objective
+from spf.method.sfcm import control_map
+from spf.portraits.datamodule import PortraitBatch, PortraitData
+from spf.stages.customised import load_customised, load_lineage
+from spf.stages.dual_path import DualPathAlignment
+from spf.stages.fine_tuning import StandardFineTuning
+from spf.stages.randomness import draw
+from spf.stages.similarity import phrase_similarity
+from spf.text import Prompt
+from spf.tuning import CrossAttention, Full, ParallelAdapter
+
+
+def trainer(folder: Path, steps: int, **more: Any) -> Trainer:
+    return Trainer(max_steps=steps, default_root_dir=folder, logger=False, enable_progress_bar=False,
+                   enable_checkpointing="callbacks" in more, enable_model_summary=False, accelerator="cpu", **more)
+
+
+def data(source: Path) -> PortraitData:
+    return PortraitData(str(source), resolution=64, train_batch_size=4, num_workers=0)
+
+
+def stage2(base: Path, start: Path | None = None, **options: Any) -> DualPathAlignment:
+    stage = DualPathAlignment(None if start is None else str(start), base=str(base), **options)
+    stage.log = lambda *_, **__: None
+    return stage
+
+
+def step(stage: DualPathAlignment, batch: PortraitBatch) -> dict[str, torch.Tensor]:
+    return stage.training_step(batch, 0)
+
+
+@pytest.fixture(scope="module")
+def stage1(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a stage 1 that has moved every weight."""
+    stage = StandardFineTuning(str(tiny_sd15))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in stage.backbone.denoiser.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    path = tmp_path_factory.mktemp("stage1") / "last.ckpt"
+    state = {name: value for name, value in stage.state_dict().items() if name.startswith("backbone.denoiser.")}
+    torch.save({"state_dict": state, "hyper_parameters": dict(stage.hparams)}, path)
+    return path
+
+
+def test_a_step_is_algorithm_1(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
+    stage = stage2(tiny_sd15, stage1, seed=5)
+    original, response = load_customised(stage1)
+    chance = draw(original.process, (4, 8, 8), batch.ids, 5, [0] * 4)
+    x0 = original.encode(batch.image, chance.posterior)
+    x_t = original.process.noised(x0, chance.noise, chance.t)
+    prompts = [Prompt(base, target) for base, target in zip(batch.base_text, batch.target_text, strict=True)]
+    full, base = response.condition(prompts), original.condition([prompt.base for prompt in prompts])
+    after = response.denoise(x_t, chance.t, full, capture=True)
+    before = original.denoise(x_t, chance.t, base, capture=True)
+    clip = Clip.load("miniature")
+    keep = 1 - control_map(before, after, full, phrase_similarity(prompts, clip.text)).sfcm
+    seen = clip.image(response.decode(original.process.one_step(after.output, x_t, chance.t)))
+    expected = (F.mse_loss(after.output, chance.noise)
+                + 0.2 * text_consistent(before.attention, after.attention, full.base_tokens, keep).mean()
+                + 0.1 * fine_grained(before.attention, after.attention, keep).mean()
+                + 0.6 * enhanced(seen, clip.image(batch.image), clip.text(batch.target_text)).mean())
+    assert torch.allclose(step(stage, batch)["loss"], expected, rtol=1e-4)
+
+
+def test_only_cross_attention_learns_and_the_reference_stays_bit_for_bit(
+        tiny_sd15: Path, stage1: Path, portraits: Path, tmp_path: Path) -> None:
+    stage = stage2(tiny_sd15, stage1, learning_rate=1e-3)
+    before = {name: value.clone() for name, value in stage.state_dict().items()}
+    reference = {name: value.clone() for name, value in stage.reference.state_dict().items()}
+    trainer(tmp_path, 2).fit(stage, data(portraits))
+    changed = {name for name, value in stage.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(".attn2." in name for name in changed)
+    assert all(torch.equal(value, reference[name]) for name, value in stage.reference.state_dict().items())
+
+
+def test_what_is_frozen_is_neither_registered_nor_saved(
+        tiny_sd15: Path, stage1: Path, portraits: Path, tmp_path: Path) -> None:
+    stage = stage2(tiny_sd15, stage1)
+    assert {name.split(".")[0] for name, _ in stage.named_modules() if name} == {"backbone"}
+    fit = trainer(tmp_path, 1)
+    fit.fit(stage, data(portraits))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    assert all(".attn2." in name for name in torch.load(tmp_path / "c.ckpt", weights_only=True)["state_dict"])
+
+
+@pytest.mark.parametrize("tuning", [CrossAttention(), Full(), ParallelAdapter()], ids=lambda kind: type(kind).__name__)
+def test_a_checkpoint_becomes_the_trained_model_again(
+        tiny_sd15: Path, stage1: Path, portraits: Path, batch: PortraitBatch, tmp_path: Path, tuning: Any) -> None:
+    stage = stage2(tiny_sd15, stage1, learning_rate=1e-2, tuning=tuning)
+    fit = trainer(tmp_path, 2)
+    fit.fit(stage, data(portraits))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    made = load_lineage(tmp_path / "c.ckpt")
+    assert list(made.models) == ["original", "stage 1", "stage 2"] and made.clip == "miniature"
+    x_t, t = torch.randn(2, 4, 8, 8), torch.tensor([10, 900])
+    texts = [Prompt("a woman", "round glasses"), Prompt("")]
+    expected, again = (model.denoise(x_t, t, model.condition(texts)).output
+                       for model in (stage.backbone.eval(), made.models["stage 2"]))
+    first = made.models["stage 1"]
+    assert torch.allclose(expected, again, atol=1e-5)  # the trained one is channels_last
+    assert not torch.allclose(expected, first.denoise(x_t, t, first.condition(texts)).output)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_one(
+        tiny_sd15: Path, stage1: Path, portraits: Path, tmp_path: Path) -> None:
+    options = {"learning_rate": 1e-3, "caption_dropout": 0.3, "cache_latents": True, "decoded_share": 0.5}
+    whole, resumed = (stage2(tiny_sd15, stage1, **options) for _ in range(2))
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=2, save_top_k=-1)
+    trainer(tmp_path, 4, callbacks=[keep]).fit(whole, data(portraits))
+    trainer(tmp_path, 4).fit(resumed, data(portraits), ckpt_path=tmp_path / "step=2.ckpt")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name]), name
+
+
+def test_a_resume_with_another_reference_or_start_is_refused(
+        tiny_sd15: Path, stage1: Path, portraits: Path, tmp_path: Path) -> None:
+    fit, stage = trainer(tmp_path, 1), stage2(tiny_sd15, stage1)
+    fit.fit(stage, data(portraits))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    other = stage2(tiny_sd15)  # starts from the original itself
+    with pytest.raises(ValueError, match="the response is not the one .* give the base and start of then"):
+        trainer(tmp_path, 2).fit(other, data(portraits), ckpt_path=tmp_path / "c.ckpt")
+    checkpoint = torch.load(tmp_path / "c.ckpt", weights_only=True)
+    with torch.no_grad():
+        stage.reference.denoiser.conv_in.weight += 1
+    del stage.__dict__["frozen_hashes"]
+    with pytest.raises(ValueError, match="the reference is not the one"):
+        stage.on_load_checkpoint(checkpoint)
+    checkpoint["hyper_parameters"]["start"] = None
+    torch.save(checkpoint, tmp_path / "moved.ckpt")
+    with pytest.raises(ValueError, match="trained on top of other weights"):
+        load_customised(tmp_path / "moved.ckpt")
+
+
+def test_what_no_term_needs_is_not_done(tiny_sd15: Path, batch: PortraitBatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("not needed")
+
+    stage = stage2(tiny_sd15, objective=Objective(m_text=0, m_fine=0, enhanced=0))
+    for owner, name in ((stage, "refer"), (stage, "control"), (stage.images, "decoded"), (stage.images, "embedded")):
+        monkeypatch.setattr(owner, name, fail)
+    alone = StandardFineTuning(str(tiny_sd15))
+    alone.log = stage.log
+    assert torch.equal(step(stage, batch)["loss"], alone.training_step(batch, 0))
+
+
+def test_an_objective_of_images_alone_is_refused(tiny_sd15: Path) -> None:
+    with pytest.raises(ValueError, match="one must have a weight"):
+        stage2(tiny_sd15, objective=Objective(diffusion=0, m_text=0, m_fine=0))
+
+
+def test_dropped_captions_are_aligned_everywhere_and_not_enhanced(tiny_sd15: Path, stage1: Path,
+                                                                 batch: PortraitBatch) -> None:
+    seen = step(stage2(tiny_sd15, stage1, caption_dropout=1.0), batch)
+    assert not seen["sfcm"].any() and seen["m_fine"].all() and not seen["m_text"].any() and "enhanced" not in seen
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
+    gradients = []
+    for options in ({}, {"gradient_checkpointing": True, "decoder": "checkpointed"}):
+        stage = stage2(tiny_sd15, stage1, **options).train()
+        step(stage, batch)["loss"].backward()
+        learn = [weight for weight in stage.backbone.denoiser.parameters() if weight.requires_grad]
+        gradients.append(torch.cat([weight.grad.flatten() for weight in learn]))
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-6) and gradients[0].abs().sum() > 0
+
+
+def test_a_look_shows_the_maps_and_images_of_the_batch(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
+    stage = stage2(tiny_sd15, stage1)
+    look = stage.look(batch)
+    assert look.one_step_image.shape == batch.image.shape and look.control.sfcm.shape == (4, 8, 8)
+    assert torch.allclose(look.control.sfcm, step(stage, batch)["sfcm"])
