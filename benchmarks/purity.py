@@ -3,6 +3,7 @@
     python benchmarks/purity.py --stage1 CKPT [--row NAME=CKPT ...] [--free NAME=CKPT ...] [--ours NAME]
                                 [--split validation|test] [--count N] [--steps N] [--out DIR]
     python benchmarks/purity.py --pick DIR          # the stopping rule of stage 1, on the validation split
+    python benchmarks/purity.py --train [--jobs N]  # everything, from the portraits to the test split; hours
     python benchmarks/purity.py --ship STAGE1 STAGE2
     python benchmarks/purity.py --quick             # the shipped stage 1 and 2 on 32 fresh triples
 
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from plane import picture, stopping
+from plane import picture, stopping, training
 from plane.album import Album, Sampling
 from plane.differences import apply_difference, save_difference
 from plane.judge import hits
@@ -42,6 +43,8 @@ def main() -> None:
     options = arguments()
     if options.quick:
         quick(options)
+    elif options.train:
+        train(options)
     elif options.ship:
         ship(*options.ship)
     elif options.pick:
@@ -57,12 +60,14 @@ def arguments() -> argparse.Namespace:
     todo.add_argument("--stage1", type=Path, metavar="CKPT", help="place rows on the plane, against this stage 1")
     todo.add_argument("--pick", type=Path, metavar="DIR", help="choose among the checkpoints of a stage 1")
     todo.add_argument("--ship", type=Path, nargs=2, metavar="CKPT", help="write both into benchmarks/checkpoints")
+    todo.add_argument("--train", action="store_true", help="train every row, then measure them on the test split")
     todo.add_argument("--quick", action="store_true", help="the shipped pair on fresh triples")
     parser.add_argument("--row", type=named, action="append", default=[], metavar="NAME=CKPT", help="to be examined")
     parser.add_argument("--free", type=named, action="append", default=[], metavar="NAME=CKPT", help="a free rival")
     parser.add_argument("--ours", metavar="NAME", help="the row that the last line and the picture are about")
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--count", type=int, help=f"triples; {COUNT}, or {PICK} to pick")
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time")
     parser.add_argument("--steps", type=int, default=20, help="of DDIM")
     parser.add_argument("--weights", type=Path, default=Path(BASES["miniature"]), help="the folder of the reader judge")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/purity"))
@@ -131,8 +136,22 @@ def placed(rows: list[Row]) -> dict[str, Standing]:
     return standings(judged, free, STAGE1, PAINTED, Sheet.draw(len(rows[0].portraits)))
 
 
-def pick(options: argparse.Namespace) -> None:
-    """Print the validation accuracy of every step's checkpoint, and the one that the stopping rule takes."""
+def train(options: argparse.Namespace) -> None:
+    """Section by section what the report says: stage 1, where it stops, stage 2 and its bounds, the plane."""
+    training.paint(options.out)
+    options.pick = training.stage1(options.out)
+    checkpoints = stopping.step_checkpoints(options.pick)
+    options.stage1 = checkpoints[step := pick(options)]
+    rows = training.stage2(options.out, options.stage1, options.jobs)
+    free = "all lambdas 0"
+    earlier = [each for each in checkpoints if each < step and each % 100 == 0]
+    options.free = [(f"step {each}", checkpoints[each]) for each in earlier] + [(free, rows.pop(free))]
+    options.row, options.ours, options.split, options.count = list(rows.items()), "stage 2", "test", COUNT
+    measure(options)
+
+
+def pick(options: argparse.Namespace) -> int:
+    """Print the validation accuracy of every step's checkpoint, and the step that the stopping rule takes."""
     checkpoints = stopping.step_checkpoints(options.pick)
     triples = draw_triples("validation", options.count or PICK)
     album, reader = Album(options.out / "portraits", Sampling(options.steps)), Reader.load(options.weights)
@@ -145,6 +164,7 @@ def pick(options: argparse.Namespace) -> None:
     step = stopping.pick(accuracy)
     print(json.dumps({"plateau": round(stopping.plateau(list(accuracy.values())), 3), "step": step,
                       "accuracy": round(accuracy[step], 3), "checkpoint": str(checkpoints[step])}))
+    return step
 
 
 def ship(stage1: Path, stage2: Path) -> None:

@@ -39,7 +39,7 @@ def generate(
 ) -> None:
     """Original beside customised: the base model on the base text, the customised one on base + target, same seeds.
 
-    Of a model of stage 2 also the stage 1 that it began with and, on its portraits, the SFCM: dark is not the target's.
+    Of a model of stage 2 also the stage 1 that it began with, and the SFCM on its portraits: faded is not the target's.
 
     Args:
         base_text: what the original model is asked for, or a .txt file with one such text per line.
@@ -76,12 +76,12 @@ def _alone(base: str) -> Lineage:
 
 
 def _lit(made: Lineage, images: dict[str, Tensor], prompts: list[Prompt], device: torch.device) -> Tensor:
-    """The customised portraits, dark where the SFCM says that the target is not."""
+    """The customised portraits, faded where the SFCM says that the target is not."""
     original, *_, customised = made.models.values()
     portraits = images[list(made.models)[-1]]
     clip = Clip.load(str(made.clip)).to(device)
     maps = mean_sfcm(original, customised, portraits.to(device), prompts, clip.text).cpu()
-    return portraits * (0.1 + 0.9 * maps[:, None])
+    return torch.lerp(torch.tensor(0.93), portraits, 0.12 + 0.88 * maps[:, None])
 
 
 def _show(images: dict[str, Tensor], prompts: list[Prompt], seeds: list[int], folder: Path) -> None:

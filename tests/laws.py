@@ -148,16 +148,18 @@ def plain_text_response(record: AttentionRecord) -> Tensor:
 
 
 def plain_text_consistent(step: Step) -> Tensor:
-    """Eq. 3, the norm a mean over base tokens, heads and channels."""
+    """Eq. 3, the norm a mean over base tokens, heads and channels, relative to the original's features."""
     gaps = [(plain_text_response(one) - plain_text_response(other)).square().mean((1, 3))  # (B,T)
-            for one, other in zip(step.reference, step.response, strict=True)]
+            / one.value.square().mean((1, 2, 3))[:, None] for one, other in
+            zip(step.reference, step.response, strict=True)]
     return (sum(gaps) * step.base_tokens).sum(1) / step.base_tokens.sum(1)
 
 
 def plain_fine_grained(step: Step) -> Tensor:
-    """Eq. 4, the norm a mean over places, heads and channels."""
+    """Eq. 4, the norm a mean over places, heads and channels, relative to the original's."""
     pairs = zip(step.reference, step.response, strict=True)
-    return sum((one.query - other.query).square().mean((1, 2, 3)) for one, other in pairs)
+    return sum((one.query - other.query).square().mean((1, 2, 3)) / one.query.square().mean((1, 2, 3))
+               for one, other in pairs)
 
 
 PLAIN = {"m_text": plain_text_consistent, "m_fine": plain_fine_grained}

@@ -53,7 +53,7 @@ class DualPathAlignment(StandardFineTuning):
                  **options: Any) -> None:
         super().__init__(**options)
         if not (objective.diffusion or objective.needs("alignment")):
-            raise ValueError("of objective.diffusion, m_text and m_fine one must have a weight: batches may lack targets")
+            raise ValueError("objective.diffusion, m_text or m_fine must have a weight: a batch may show no target")
         self.tuning, self.objective = tuning or CrossAttention(), objective
         how = {"name": type(self.tuning).__name__, **asdict(self.tuning)}
         self.hparams.update(tuning=how, objective=asdict(objective))

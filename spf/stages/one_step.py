@@ -19,7 +19,7 @@ class OneStepImages:
     Args:
         backbone: whose VAE decodes.
         clip: the frozen CLIP.
-        decoder: "vae"; "checkpointed", the VAE run again in the backward pass instead of keeping what it computed; or a
+        decoder: "vae"; "checkpointed", the VAE sample by sample and again in the backward pass (half the memory); or a
             folder or hub id of an AutoencoderTiny (SD1.5: madebyollin/taesd, MIT licence).
         share: of the batch that is decoded, the least noisy samples, at least one.
     """
@@ -45,7 +45,8 @@ class OneStepImages:
         if self.tiny is not None:
             return self.tiny.decode(x0).sample.float() / 2 + 0.5
         if self.decoder == "checkpointed" and torch.is_grad_enabled():
-            return checkpoint(self.backbone.decode, x0, use_reentrant=False)
+            # one by one, or the backward pass would hold the whole batch again
+            return torch.cat([checkpoint(self.backbone.decode, row[None], use_reentrant=False) for row in x0])
         return self.backbone.decode(x0)
 
     def embedded(self, image: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ def layer(queries: list[float], share: list[float] | None = None) -> AttentionRe
 
 
 REFERENCE, RESPONSE = layer([1.0, 2.0, 3.0, 4.0]), layer([1.0, 2.0, 3.0, 12.0])  # the last place is 8 off
+SCALE = (1.0**2 + 2.0**2 + 3.0**2 + 4.0**2) / 4  # the reference's mean square
 BASE = torch.tensor([[False, True, True]])
 
 
@@ -48,22 +49,22 @@ def cast(record: AttentionRecord, precision: torch.dtype) -> AttentionRecord:
 @pytest.mark.parametrize(("kept", "text", "fine"), [(1.0, 2.0**2, 8**2 / 4), (0.5, 1.0**2, 4**2 / 4), (0.0, 0.0, 0.0)])
 def test_by_hand(kept: float, text: float, fine: float) -> None:
     keep = torch.tensor([[[1.0, 1.0], [1.0, kept]]])  # a token has a quarter of each place: F is 8 kept / 4 off
-    assert text_consistent((REFERENCE,), (RESPONSE,), BASE, keep).tolist() == pytest.approx([text])
-    assert fine_grained((REFERENCE,), (RESPONSE,), keep).tolist() == pytest.approx([fine])
+    assert text_consistent((REFERENCE,), (RESPONSE,), BASE, keep).tolist() == pytest.approx([text / SCALE])
+    assert fine_grained((REFERENCE,), (RESPONSE,), keep).tolist() == pytest.approx([fine / SCALE])
 
 
 def test_each_path_gathers_with_its_own_attention() -> None:
     reference = layer([0.0, 0.0, 0.0, 10.0], [0.1, 0.2, 0.3, 0.4])  # F = 4
     response = layer([0.0, 0.0, 0.0, 10.0], [0.2, 0.2, 0.5, 0.1])  # F = 1
-    assert text_consistent((reference,), (response,), BASE, torch.ones(1, 2, 2)).item() == pytest.approx(3.0**2)
+    assert text_consistent((reference,), (response,), BASE, torch.ones(1, 2, 2)).item() == pytest.approx(3.0**2 / 25)
     assert fine_grained((reference,), (response,), torch.ones(1, 2, 2)).item() == 0
 
 
 def test_a_finer_map_is_averaged_to_the_layers_grid() -> None:
     keep = torch.ones(1, 4, 4)
     keep[0, 2:, 2:] = torch.tensor([[0.0, 0.0], [0.0, 1.0]])  # a quarter is left of the last place
-    assert fine_grained((REFERENCE,), (RESPONSE,), keep).item() == pytest.approx((8 / 4) ** 2 / 4)
-    assert text_consistent((REFERENCE,), (RESPONSE,), BASE, keep).item() == pytest.approx((8 / 4 / 4) ** 2)
+    assert fine_grained((REFERENCE,), (RESPONSE,), keep).item() == pytest.approx((8 / 4) ** 2 / 4 / SCALE)
+    assert text_consistent((REFERENCE,), (RESPONSE,), BASE, keep).item() == pytest.approx((8 / 4 / 4) ** 2 / SCALE)
 
 
 def test_keeping_everything_is_the_plain_alignment() -> None:
@@ -71,11 +72,11 @@ def test_keeping_everything_is_the_plain_alignment() -> None:
     everything, base = torch.ones(3, 4, 4), base_tokens()
     text, fine = torch.zeros(2, 3)
     for one, other in zip(reference, response, strict=True):
-        # Eq. 3 and 4 as they are printed, the norm as a mean
+        # Eq. 3 and 4 as they are printed, the norm as a mean over that of the original
         seen = [(r.text @ r.key.mT / r.text.shape[-1] ** 0.5).softmax(-1) @ r.value for r in (one, other)]
         gap = (seen[0] - seen[1])[:, :, 1:4]  # the base tokens
-        text = text + gap.square().mean((1, 2, 3))
-        fine = fine + (one.query - other.query).square().mean((1, 2, 3))
+        text = text + gap.square().mean((1, 2, 3)) / one.value.square().mean((1, 2, 3))
+        fine = fine + (one.query - other.query).square().mean((1, 2, 3)) / one.query.square().mean((1, 2, 3))
     assert torch.allclose(text_consistent(reference, response, base, everything), text, atol=1e-6)
     assert torch.allclose(fine_grained(reference, response, everything), fine, atol=1e-6)
 
@@ -132,6 +133,15 @@ def test_layers_add_up() -> None:
     fine = sum(fine_grained((one,), (other,), keep) for one, other in layers)
     assert torch.allclose(text_consistent(reference, response, base, keep), text)
     assert torch.allclose(fine_grained(reference, response, keep), fine)
+
+
+def test_the_unit_of_the_features_does_not_matter() -> None:
+    reference, response = paths()
+    keep, base = torch.rand(3, 4, 4), base_tokens()
+    tenfold = tuple(tuple(replace(record, value=10 * record.value, query=10 * record.query) for record in path)
+                    for path in (reference, response))
+    assert torch.allclose(text_consistent(*tenfold, base, keep), text_consistent(reference, response, base, keep))
+    assert torch.allclose(fine_grained(*tenfold, keep), fine_grained(reference, response, keep))
 
 
 def test_paths_of_unequal_depth_are_refused() -> None:
