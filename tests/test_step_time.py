@@ -102,16 +102,16 @@ def test_the_split_names_all_that_takes_time(training: Any) -> None:
 
 def test_the_rows_are_the_shipped_recipes() -> None:
     from timing.bases import prepared
-    from timing.rows import CHECKPOINTED, PLAIN, SHIPPED, TINY, build, read_recipe
+    from timing.rows import CHECKPOINTED, PLAIN, QUARTER_TINY, SHIPPED, build, read_recipe
 
     with prepared("miniature") as base:
-        rows = {row: build(row, base, 2, "bf16-mixed") for row in (PLAIN, SHIPPED, CHECKPOINTED, TINY)}
+        rows = {row: build(row, base, 2, "bf16-mixed") for row in (PLAIN, SHIPPED, CHECKPOINTED, QUARTER_TINY)}
     recipe = read_recipe("miniature", 2)["model"]["init_args"]
     shipped = rows[SHIPPED].module
     assert shipped.objective == Objective(**recipe["objective"]) and shipped.images.share == recipe["decoded_share"]
     assert shipped.hparams["learning_rate"] == recipe["learning_rate"] and shipped.hparams["start"] is None
     assert rows[PLAIN].module.objective.terms == shipped.objective.terms[:-1]
-    assert rows[CHECKPOINTED].module.images.decoder == "checkpointed" and rows[TINY].module.images.tiny is not None
+    assert rows[CHECKPOINTED].module.images.decoder == "checkpointed" and rows[QUARTER_TINY].module.images.tiny is not None
     before = [weight.clone() for weight in rows[SHIPPED].optimizer.param_groups[0]["params"]]
     rows[SHIPPED].step()
     assert any((a != b).any() for a, b in zip(before, rows[SHIPPED].optimizer.param_groups[0]["params"], strict=True))

@@ -17,15 +17,17 @@ from timing.training import Training
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 STAGE1, PLAIN, SHIPPED, EXPLICIT = "stage 1", "stage 2 without enhancement", "stage 2", "stage 2, explicit maps"
 WHOLE, CHECKPOINTED = "stage 2, whole batch decoded", "stage 2, whole batch, checkpointed decoder"
-TINY, WHOLE_TINY = "stage 2, tiny decoder", "stage 2, whole batch, tiny decoder"
+QUARTER, QUARTER_TINY = "stage 2, a quarter decoded", "stage 2, a quarter, tiny decoder"
+WHOLE_TINY = "stage 2, whole batch, tiny decoder"
 CHANGES: Mapping[str, dict[str, Any]] = {
     STAGE1: {},
     PLAIN: {"objective": {"enhanced": 0.0}},
     SHIPPED: {},
     EXPLICIT: {},
+    QUARTER: {"decoded_share": 0.25, "decoder": "vae"},
+    QUARTER_TINY: {"decoded_share": 0.25, "decoder": "tiny"},
     WHOLE: {"decoded_share": 1.0, "decoder": "vae"},
     CHECKPOINTED: {"decoded_share": 1.0, "decoder": "checkpointed"},
-    TINY: {"decoder": "tiny"},
     WHOLE_TINY: {"decoded_share": 1.0, "decoder": "tiny"},
 }
 """By row, what differs from the shipped recipe of its stage."""

@@ -175,7 +175,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, stage1: Pat
         step(stage, batch)["loss"].backward()
         learn = [weight for weight in stage.backbone.denoiser.parameters() if weight.requires_grad]
         gradients.append(torch.cat([weight.grad.flatten() for weight in learn]))
-    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-6) and gradients[0].abs().sum() > 0
+    plain, checkpointed = gradients
+    assert (plain - checkpointed).norm() < 1e-4 * plain.norm()
 
 
 def test_a_look_shows_the_maps_and_images_of_the_batch(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
