@@ -111,7 +111,8 @@ def test_the_rows_are_the_shipped_recipes() -> None:
     assert shipped.objective == Objective(**recipe["objective"]) and shipped.images.share == recipe["decoded_share"]
     assert shipped.hparams["learning_rate"] == recipe["learning_rate"] and shipped.hparams["start"] is None
     assert rows[PLAIN].module.objective.terms == shipped.objective.terms[:-1]
-    assert rows[CHECKPOINTED].module.images.decoder == "checkpointed" and rows[QUARTER_TINY].module.images.tiny is not None
+    assert rows[CHECKPOINTED].module.images.decoder == "checkpointed"
+    assert rows[QUARTER_TINY].module.images.tiny is not None
     before = [weight.clone() for weight in rows[SHIPPED].optimizer.param_groups[0]["params"]]
     rows[SHIPPED].step()
     assert any((a != b).any() for a, b in zip(before, rows[SHIPPED].optimizer.param_groups[0]["params"], strict=True))

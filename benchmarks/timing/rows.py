@@ -60,7 +60,7 @@ def module(recipe: dict[str, Any], base: Base, changes: Mapping[str, Any]) -> Li
     if "objective" in options:
         options["objective"] = Objective(**options["objective"] | changes.get("objective", {}))
     if "tuning" in options:
-        options["tuning"] = TUNINGS[options["tuning"]]()
+        options["tuning"] = TUNINGS[options["tuning"]["class_path"]]()
     if "start" in options:
         options["start"] = None
     return CLASSES[recipe["model"]["class_path"]](**options)

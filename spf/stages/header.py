@@ -47,6 +47,7 @@ def header(trainer: Trainer, module: LightningModule) -> dict[str, str]:
     decay = next((callback.decay for callback in trainer.callbacks if isinstance(callback, Ema)), 0)
     return {
         "base model": f"{h['base']}, {learn / 1e6:,.1f} M of {total / 1e6:,.1f} M parameters learn",
+        **_stage2(h),
         "devices": f"{trainer.num_devices} x {trainer.num_nodes} node(s), {kind}",
         "global batch": f"{batch} = {data.train_batch_size} a device x {ranks} x {accumulation} accumulated",
         "length": f"{steps:,} optimizer steps = {steps * batch / portraits:,.2f} epochs of {portraits:,} portraits",
@@ -55,6 +56,15 @@ def header(trainer: Trainer, module: LightningModule) -> dict[str, str]:
         "run directory": trainer.default_root_dir,
         "starts": f"at step {trainer.global_step:,}, resumed" if trainer.global_step else "at step 0",
     }
+
+
+def _stage2(h: Any) -> dict[str, str]:
+    """What only stage 2 has."""
+    if "objective" not in h:
+        return {}
+    terms = " + ".join(f"{weight:g} {name}" for name, weight in h["objective"].items() if weight)
+    return {"response": f"starts from {h['start'] or 'the original'}, {h['tuning']['name']} learns",
+            "objective": f"{terms}; {h['decoded_share']:.0%} of the one-step images decoded by {h['decoder']}"}
 
 
 def forecast(seconds: float, left: int) -> str:

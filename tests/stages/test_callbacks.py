@@ -31,9 +31,10 @@ def test_grids_and_speed_reach_tensorboard(tiny_sd15: Path, portraits: Path, tmp
     assert len(events.Scalars("speed/samples_per_second")) == 4
     assert events.Scalars("speed/peak_memory_gib")[-1].value > 0.1
     left, right = halves(tmp_path / "samples" / "step_000000.png")
-    assert np.array_equal(left, right)  # nothing has been learnt, and there is no target
+    # nothing has been learnt, and there is no target; the current model lies otherwise in memory
+    assert np.abs(left.astype(int) - right).max() <= 1
     left, right = halves(tmp_path / "samples" / "step_000004.png")
-    assert not np.array_equal(left, right)
+    assert np.abs(left.astype(int) - right).max() > 1
 
 
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
