@@ -6,10 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from spf.miniature.people import draw_people
-from spf.notation import AttentionRecord
 from tests.house import ROOT, run
 
 BENCHMARKS = sorted(file.relative_to(ROOT) for file in (ROOT / "benchmarks").glob("*.py"))
@@ -58,15 +56,3 @@ def test_pollution_is_none_for_the_same_people_and_whole_for_others() -> None:
     assert set(others) == set(UNNAMED) and all(0.2 < ratio < 1.3 for ratio in others.values())
     moved = ratios(people, draw_people(64, 1, studio="away"))
     assert moved["light"] > 1 > moved["jaw"] - 0.3 and moved["zoom"] > 1
-
-
-@pytest.mark.usefixtures("card")
-def test_a_phrase_map_is_the_mean_attention_to_its_tokens() -> None:
-    from card.preconditions import phrase_maps
-
-    generator = torch.Generator().manual_seed(0)
-    query, keys = torch.randn(1, 2, 4, 8, generator=generator), torch.randn(1, 2, 5, 8, generator=generator)
-    weights = torch.tensor([[0, 0], [0.5, 0], [0.5, 0], [0, 1], [0, 0]])[None]
-    maps = phrase_maps(AttentionRecord("layer", (2, 2), keys, query, query, query, keys), weights)
-    attention = (query @ keys.transpose(-1, -2) / 8**0.5).softmax(-1).mean(1)  # (1,4,5)
-    assert torch.allclose(maps[:, 0], attention[..., 1:3].mean(-1)) and torch.allclose(maps[:, 1], attention[..., 3])

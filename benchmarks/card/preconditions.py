@@ -3,7 +3,6 @@
 from collections import defaultdict
 
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional import spearman_corrcoef
 from torchmetrics.functional.classification import binary_auroc
@@ -11,10 +10,10 @@ from torchmetrics.functional.classification import binary_auroc
 from card.networks import SEED, decoded
 from spf.backbones import Backbone
 from spf.clip import Clip, cosine
+from spf.method.response import phrase_attention
 from spf.miniature.painter import paint, paint_with_parts, response_region
 from spf.miniature.people import PHRASE_PARTS, TARGETS, Person, base_text, draw_people, phrase, target_text
 from spf.miniature.truth import phrase_regions
-from spf.notation import AttentionRecord
 from spf.text import Prompt
 
 TIMES = (100, 300, 500, 700, 900)
@@ -36,7 +35,7 @@ def phrase_auroc(backbone: Backbone, count: int) -> dict[str, dict[int, float]]:
         t = torch.full((count,), time)
         x_t = backbone.process.noised(x0, noise, t)
         for record in backbone.denoise(x_t, t, conditions, capture=True).attention:
-            maps = phrase_maps(record, conditions.phrase_weights)
+            maps = phrase_attention(record, conditions.phrase_weights).flatten(2)  # (B,P,N)
             masks = F.adaptive_avg_pool2d(truth, record.grid).flatten(2) > 0.5
             for column, name in enumerate(PHRASE_PARTS):
                 shown = [row for row, mask in enumerate(masks[:, column]) if mask.any() and not mask.all()]
@@ -47,12 +46,6 @@ def phrase_auroc(backbone: Backbone, count: int) -> dict[str, dict[int, float]]:
         if values:  # a coarse grid may have no cell that is mostly the phrase's
             means[name][side] = sum(values) / len(values)
     return dict(means)
-
-
-def phrase_maps(record: AttentionRecord, weights: Tensor) -> Tensor:
-    """A of one layer, mean over heads and over the phrase's tokens: (B,P,N)."""
-    indicator = weights[:, None].expand(-1, record.query.shape[1], -1, -1)
-    return F.scaled_dot_product_attention(record.query, record.context_key, indicator).mean(1).transpose(1, 2)
 
 
 def gamma_spearman(clip: Clip, each: int) -> float:

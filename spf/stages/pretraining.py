@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spf.method.response import phrase_attention
 from spf.miniature.painter import paint_with_parts
 from spf.miniature.people import PHRASE_PARTS
 from spf.miniature.shards import Order
@@ -73,9 +74,7 @@ def grounding(record: AttentionRecord, words: Tensor, masks: Tensor) -> Tensor:
         words: (B,T,P) bool, the tokens of each phrase.
         masks: (B,P',R,R) in [0,1], where each phrase is true; P' >= P.
     """
-    indicator = words.float()[:, None].expand(-1, record.query.shape[1], -1, -1)  # (B,H,S,P)
-    attention = F.scaled_dot_product_attention(record.query.float(), record.context_key.float(), indicator)
-    attention = attention.mean(1)  # (B,N,P)
+    attention = phrase_attention(record, words.float()).flatten(2).transpose(1, 2)  # (B,N,P), the sum over tokens
     truth = F.adaptive_avg_pool2d(masks[:, :words.shape[-1]], record.grid).flatten(2).transpose(1, 2)  # (B,N,P)
     truth = truth * words.any(1)[:, None]
     truth = truth / truth.sum(-1, keepdim=True).clamp(min=1)  # phrases of one place share it
