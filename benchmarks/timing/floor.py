@@ -58,7 +58,7 @@ def necessary(training: Training) -> dict[str, float]:
 
 
 def _seen(module: Any, batch: PortraitBatch, estimate: Tensor) -> Tensor:
-    module._portrait(batch)  # nothing where it is kept
+    module._portrait(batch, list(range(len(batch))))  # nothing where it is kept
     return module.images.embedded(module.images.decoded(estimate))
 
 

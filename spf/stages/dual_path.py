@@ -92,6 +92,10 @@ class DualPathAlignment(StandardFineTuning):
             self.reference.denoiser.to(self.backbone.dtype)
         self.images.to(self.device)
 
+    def on_train_start(self) -> None:
+        """From here optimizer steps are counted."""
+        self._tuned_at = self.global_step
+
     def training_step(self, batch: PortraitBatch, batch_index: int) -> dict[str, Tensor]:
         """Algorithm 1, lines 19 to 43; numbers on the right are its lines. What no term needs is not done."""
         prompts, times, t, noise, x0 = self.drawn(batch)  # 19, 20
@@ -108,7 +112,7 @@ class DualPathAlignment(StandardFineTuning):
         if self.objective.needs("image") and (rows := self.images.chosen(times, prompts)):
             estimate = process.one_step(response.output, x_t, t)[rows]  # 38
             step.one_step_image = self.images.embedded(self.images.decoded(estimate))  # 39
-            step.portrait = self._portrait(batch)[rows]
+            step.portrait = self._portrait(batch, rows)
             step.target_text = self._texts([prompts[row].target_text for row in rows])
         terms = self.objective(step)  # 35, 36, 40, 41
         loss = self.objective.total(terms) + self.tuning.penalty(self.backbone)  # 43
@@ -137,9 +141,10 @@ class DualPathAlignment(StandardFineTuning):
         estimate = self.backbone.process.one_step(response.output, x_t, t)
         return Look(prompts, times, control, self.images.decoded(estimate))
 
-    def _portrait(self, batch: PortraitBatch) -> Tensor:
-        return self._portraits(batch.ids, batch.image) if self.hparams["cache_latents"] else self.images.embedded(
-            batch.image)
+    def _portrait(self, batch: PortraitBatch, rows: list[int]) -> Tensor:
+        if self.hparams["cache_latents"]:
+            return self._portraits(batch.ids, batch.image)[rows]
+        return self.images.embedded(batch.image[rows])
 
     def _log(self, terms: dict[str, Tensor]) -> None:
         means = {name: term.detach().mean() for name, term in terms.items()}
@@ -150,8 +155,10 @@ class DualPathAlignment(StandardFineTuning):
             self.log(f"over_diffusion/{name}", weight * mean / means.get("diffusion", mean), batch_size=1)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """AdaLoRA and its like act between steps."""
-        self.tuning.after_step(self.backbone, self.global_step)
+        """A way of tuning may act between optimizer steps, of which accumulation makes one of several batches."""
+        if self.global_step != self._tuned_at:
+            self._tuned_at = self.global_step
+            self.tuning.after_step(self.backbone, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With the hashes of what does not learn, without which the rest means nothing."""

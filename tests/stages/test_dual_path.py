@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -166,6 +166,17 @@ def test_dropped_captions_are_aligned_everywhere_and_not_enhanced(tiny_sd15: Pat
                                                                  batch: PortraitBatch) -> None:
     seen = step(stage2(tiny_sd15, stage1, caption_dropout=1.0), batch)
     assert not seen["sfcm"].any() and seen["m_fine"].all() and not seen["m_text"].any() and "enhanced" not in seen
+
+
+def test_a_tuning_acts_once_an_optimizer_step(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    class Diary(CrossAttention):
+        steps: ClassVar[list[int]] = []
+
+        def after_step(self, backbone: Any, step: int) -> None:
+            self.steps.append(step)
+
+    trainer(tmp_path, 2, accumulate_grad_batches=2).fit(stage2(tiny_sd15, tuning=Diary()), data(portraits))
+    assert Diary.steps == [1, 2]
 
 
 def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
