@@ -18,7 +18,7 @@ from spf.miniature.shards import paint_portraits
 from spf.pictures import labelled_grid, save_png
 from spf.sampling import CHUNK
 from spf.sampling import generate as sample
-from spf.stages.customised import Lineage, load_customised, load_lineage
+from spf.stages.customised import Lineage, load_lineage
 from spf.stages.similarity import mean_sfcm
 from spf.text import Prompt
 
@@ -116,8 +116,15 @@ def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
         dtype: of the weights.
         base: the original model, where the checkpoint's own name for it does not hold on this machine.
         ema: the averaged weights of the training, not its last ones.
+
+    Raises ValueError for a model with layers that no stock pipeline has.
     """
-    load_customised(checkpoint, base, ema)[1].save(folder, getattr(torch, dtype))
+    made = load_lineage(checkpoint, base, ema)
+    if not made.exportable:
+        raise ValueError(f"{checkpoint} has layers of its own (a parallel adapter), which no stock pipeline reads: use "
+                         "it by `spf generate`, or train with --model.tuning CrossAttention")
+    *_, customised = made.models.values()
+    customised.save(folder, getattr(torch, dtype))
     print(f"exported to {folder}")
 
 

@@ -118,6 +118,25 @@ def test_an_export_gives_our_image_in_a_stock_pipeline(run: Path, tmp_path: Path
     assert np.abs(ours - theirs).max() <= 1.5 / 255
 
 
+def test_stage_2_goes_on_from_stage_1_and_shows_what_came_before(
+        run: Path, tiny_sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    command = [word.replace("stage1.yaml", "stage2.yaml") for word in fit_arguments(tiny_sd15, run, 2)]
+    command += ["--run", str(tmp_path), "--model.start", str(run / "run/checkpoints/last.ckpt"), "--model.clip",
+                "miniature", "--panels.every_n_steps", "2", "--model.tuning", "ParallelAdapter"]
+    main(command)
+    assert (tmp_path / "samples/step_000002.png").is_file() and (tmp_path / "panels/step_000002.png").is_file()
+    checkpoint = str(tmp_path / "checkpoints/last.ckpt")
+    main(["generate", "a woman in a brown jacket", "--target", "blonde hair", "--count", "1", "--steps", "2",
+          "--checkpoint", checkpoint, "--out", str(tmp_path / "images")])
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
+        "000_seed7_SFCM.png", "000_seed7_original.png", "000_seed7_stage_1.png", "000_seed7_stage_2.png",
+        "original_customised.png"]
+    with pytest.raises(SystemExit, match="no stock pipeline reads"):
+        main(["export", checkpoint, str(tmp_path / "exported")])
+
+
 @pytest.mark.parametrize(("arguments", "complaint"), [
     (["generate", "a woman", "--checkpoint", "nowhere.ckpt"], "nowhere.ckpt"),
     (["generate", "a woman", "--base", "models/nowhere"], "hf download"),

@@ -22,6 +22,7 @@ class Lineage:
 
     models: dict[str, Backbone]  # "original", "stage 1" where stage 2 started from one, and last the customised one
     clip: str | None = None  # which CLIP made its control maps; None where it was made without any
+    exportable: bool = True  # whether the customised denoiser is one that any pipeline loads
 
 
 def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> Lineage:
@@ -48,7 +49,9 @@ def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = Fa
     models = {"original": original} | ({"stage 1": customised} if made.get("start") else {})
     customised = customised.frozen_copy()
     _restore(customised, state, _averaged(state, path) if ema else state["state_dict"], path)
-    return Lineage({**models, "stage 2" if "tuning" in made else "customised": customised}, made.get("clip"))
+    if "tuning" not in made:
+        return Lineage({**models, "customised": customised})
+    return Lineage({**models, "stage 2": customised}, made["clip"], TUNINGS[made["tuning"]["name"]].exportable)
 
 
 def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> tuple[Backbone, Backbone]:
