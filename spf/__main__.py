@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +28,7 @@ def generate(
     base_text: str,
     target: str = "",
     checkpoint: str | None = None,
-    base: str | None = None,
-    ema: bool = False,
+    base: str | None = None, start: str | None = None, clip: str | None = None, ema: bool = False,
     seed: int = 7,
     count: PositiveInt = 4,
     steps: PositiveInt = 20,
@@ -46,6 +46,8 @@ def generate(
         target: the taught attribute, added to the base text for the customised model.
         checkpoint: a .ckpt of ``spf fit``, or a diffusers folder; without one the base model is shown beside itself.
         base: the original model; default: the one the checkpoint was trained from, else the miniature.
+        start: where the stage 1 lies that a stage 2 started from; default: where it lay then.
+        clip: which CLIP makes the SFCM; default: the one of the training.
         ema: show the averaged weights of the training, not its last ones.
         seed: of the first portrait; the others count up from it.
         count: portraits per base text.
@@ -56,31 +58,35 @@ def generate(
         out: folder of the single images and of ``original_customised.png``.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if ema and not checkpoint:
-        raise ValueError("--ema needs the --checkpoint that holds the averaged weights")
-    made = load_lineage(checkpoint, base, ema) if checkpoint else _alone(base or "miniature")
+    made = load_lineage(checkpoint, base, ema, start) if checkpoint else _alone(base or "miniature", ema)
+    # before the work, so that what is missing is said at once
+    embed = Clip.load(clip or made.clip).to(device).text if made.clip and target else None
     prompts = [Prompt(text, target) for text in _texts(base_text) for _ in range(count)]
     seeds = [seed + index for index in range(len(prompts))]
     settings = {"steps": steps, "guidance_scale": guidance_scale, "scheduler": scheduler, "chunk": chunk}
-    asked = {name: [p.base for p in prompts] if name == "original" else prompts for name in made.models}
-    images = {name: sample(model.to(device), asked[name], seeds, **settings) for name, model in made.models.items()}
-    if made.clip and target:
-        images["SFCM"] = _lit(made, images, prompts, device)
+    images = {name: sample(model.to(device), [prompt.base for prompt in prompts] if name == "original" else prompts,
+                           seeds, **settings) for name, model in made.models.items()}
+    if embed:
+        images["SFCM"] = _lit(made, images, prompts, embed, chunk)
     _show(images, prompts, seeds, Path(out))
 
 
-def _alone(base: str) -> Lineage:
+def _alone(base: str, ema: bool) -> Lineage:
     """The base model beside itself."""
+    if ema:
+        raise ValueError("--ema needs the --checkpoint that holds the averaged weights")
     model = load_backbone(base)
     return Lineage({"original": model, "customised": model})
 
 
-def _lit(made: Lineage, images: dict[str, Tensor], prompts: list[Prompt], device: torch.device) -> Tensor:
+def _lit(made: Lineage, images: dict[str, Tensor], prompts: list[Prompt], embed: Callable[[Sequence[str]], Tensor],
+         chunk: int) -> Tensor:
     """The customised portraits, faded where the SFCM says that the target is not."""
     original, *_, customised = made.models.values()
     portraits = images[list(made.models)[-1]]
-    clip = Clip.load(str(made.clip)).to(device)
-    maps = mean_sfcm(original, customised, portraits.to(device), prompts, clip.text).cpu()
+    maps = torch.cat([
+        mean_sfcm(original, customised, portraits[i:i + chunk].to(original.device), prompts[i:i + chunk], embed).cpu()
+        for i in range(0, len(prompts), chunk)])
     return torch.lerp(torch.tensor(0.93), portraits, 0.12 + 0.88 * maps[:, None])
 
 
@@ -106,7 +112,8 @@ def _texts(base_text: str) -> list[str]:
 
 
 def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
-           dtype: Literal["float16", "float32"] = "float32", base: str | None = None, ema: bool = False) -> None:
+           dtype: Literal["float16", "float32"] = "float32", base: str | None = None, ema: bool = False,
+           start: str | None = None) -> None:
     """Write a customised model as an ordinary diffusers folder that any stock pipeline loads.
 
     Args:
@@ -116,10 +123,11 @@ def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
         dtype: of the weights.
         base: the original model, where the checkpoint's own name for it does not hold on this machine.
         ema: the averaged weights of the training, not its last ones.
+        start: likewise, the stage 1 that a stage 2 started from.
 
     Raises ValueError for a model with layers that no stock pipeline has.
     """
-    made = load_lineage(checkpoint, base, ema)
+    made = load_lineage(checkpoint, base, ema, start)
     if not made.exportable:
         raise ValueError(f"{checkpoint} has layers of its own (a parallel adapter), which no stock pipeline reads: use "
                          "it by `spf generate`, or train with --model.tuning CrossAttention")

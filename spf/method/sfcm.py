@@ -1,6 +1,10 @@
 """The Semantic-Aware Fine Control Map: where the target belongs (Eq. 5 to 7). Nothing here carries a gradient.
 
 Were the soft map to carry one, the response could lower the alignment by moving further away from the reference.
+
+The paper leaves the scales of Eq. 7 open. Here M and the result are in units of their own means, the phrases share each
+place, and gamma is relative to the phrase nearest to the target: taken literally the map never opened on the miniature
+(``benchmarks/reports``, localisation).
 """
 
 from dataclasses import dataclass
@@ -42,7 +46,9 @@ def control_map(reference: Prediction, response: Prediction, full: Conditions, p
     # ---- Eq. 7: SFCM = M - sum_i A-bar[i] (1 - gamma(i)) ----
     left = soft - (share * (1 - gamma)[..., None, None]).sum(1)
     targeted = full.target_tokens.any(1)[:, None, None]
-    return ControlMap(soft, share, gamma, over_mean(left.clamp(min=0), SFCM_SPREAD).clamp(max=1) * targeted)
+    # ---- as a weight: over its mean; where the paths hardly differ at all, M's own mean says so ----
+    apart = (SOFT_SPREAD * soft.mean((1, 2), keepdim=True)).clamp(max=1)
+    return ControlMap(soft, share, gamma, (over_mean(left.clamp(min=0), SFCM_SPREAD) * apart).clamp(max=1) * targeted)
 
 
 @torch.no_grad()

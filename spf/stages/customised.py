@@ -25,7 +25,8 @@ class Lineage:
     exportable: bool = True  # whether the customised denoiser is one that any pipeline loads
 
 
-def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> Lineage:
+def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = False,
+                 start: str | None = None) -> Lineage:
     """The models, in float32 on the CPU.
 
     Args:
@@ -33,8 +34,10 @@ def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = Fa
             whatever ``load_backbone`` reads.
         base: the original model, needed in the second case.
         ema: take the averaged weights of the training, not its last ones.
+        start: where the stage 1 lies now that a stage 2 started from; default: where it lay then.
 
-    Raises FileNotFoundError, or ValueError where the weights do not fit the base model or there are no averaged ones.
+    Raises FileNotFoundError, or ValueError where the weights do not fit the base model, base or start are not those of
+    the training, or there are no averaged weights.
     """
     path = Path(checkpoint)
     if path.suffix != ".ckpt":
@@ -45,10 +48,18 @@ def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = Fa
         return Lineage({"original": load_backbone(base), "customised": load_backbone(checkpoint)})
     state = _read(path)
     made = state["hyper_parameters"]
-    original, customised = start_models(base or made["base"], made.get("start"))
-    models = {"original": original} | ({"stage 1": customised} if made.get("start") else {})
+    start = start or made.get("start")
+    original, customised = start_models(base or made["base"], start)
+    for part, before in state.get("hashes", {}).items():
+        if before != weights_hash({"base": original, "start": customised}[part].denoiser):
+            raise ValueError(f"{path}: its {part} has other weights than at its training; say with --{part} where the "
+                             f"right one lies (now {base or made['base'] if part == 'base' else start})")
+    models = {"original": original} | ({"stage 1": customised} if start else {})
     customised = customised.frozen_copy()
-    _restore(customised, state, _averaged(state, path) if ema else state["state_dict"], path)
+    if "tuning" in made:
+        options = dict(made["tuning"])
+        TUNINGS[options.pop("name")](**options).apply(customised)
+    _fill(customised.denoiser, _averaged(state, path) if ema else state["state_dict"], path)
     if "tuning" not in made:
         return Lineage({**models, "customised": customised})
     return Lineage({**models, "stage 2": customised}, made["clip"], TUNINGS[made["tuning"]["name"]].exportable)
@@ -68,25 +79,12 @@ def start_models(base: str, start: str | None) -> tuple[Backbone, Backbone]:
     return original, original.frozen_copy()
 
 
-def _restore(customised: Backbone, state: dict[str, Any], learnt: dict[str, Tensor], path: Path) -> None:
-    """What a training learnt, on top of what it started from."""
-    made = state["hyper_parameters"]
-    if "tuning" in made:
-        options = dict(made["tuning"])
-        TUNINGS[options.pop("name")](**options).apply(customised)
-    _fill(customised.denoiser, learnt, path)
-    if "frozen" in state and state["frozen"]["response"] != frozen_hash(customised.denoiser):
-        raise ValueError(f"{path} was trained on top of other weights than {made['start'] or made['base']} holds now; "
-                         "restore them where they were")
-
-
-def frozen_hash(denoiser: nn.Module) -> str:
-    """SHA-256 of the names and values of the weights that do not learn."""
+def weights_hash(denoiser: nn.Module) -> str:
+    """SHA-256 of the names and values of all weights."""
     digest = hashlib.sha256()
     for name, weight in denoiser.named_parameters():
-        if not weight.requires_grad:
-            digest.update(name.encode())
-            digest.update(weight.detach().float().cpu().contiguous().numpy())
+        digest.update(name.encode())
+        digest.update(weight.detach().float().cpu().contiguous().numpy())
     return digest.hexdigest()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from spf.method.objective import PAPER, Objective, Step
 from spf.method.sfcm import ControlMap, control_map
 from spf.notation import Conditions, Prediction, Tuning
 from spf.portraits.datamodule import PortraitBatch
-from spf.stages.customised import frozen_hash, start_models
+from spf.stages.customised import start_models, weights_hash
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.one_step import OneStepImages
 from spf.stages.remembered import OncePerPortrait, OncePerText
@@ -52,8 +51,8 @@ class DualPathAlignment(StandardFineTuning):
                  objective: Objective = PAPER, decoder: str = "vae", decoded_share: float = 1.0,
                  **options: Any) -> None:
         super().__init__(**options)
-        if not (objective.diffusion or objective.needs("alignment")):
-            raise ValueError("objective.diffusion, m_text or m_fine must have a weight: a batch may show no target")
+        if not objective.diffusion:
+            raise ValueError("objective.diffusion must have a weight: only L_diff reaches the last layers' weights")
         self.tuning, self.objective = tuning or CrossAttention(), objective
         how = {"name": type(self.tuning).__name__, **asdict(self.tuning)}
         self.hparams.update(tuning=how, objective=asdict(objective))
@@ -64,7 +63,10 @@ class DualPathAlignment(StandardFineTuning):
 
     def _initial(self) -> Backbone:
         h = self.hparams
+        if h["denoiser"] != "pretrained":
+            raise ValueError("stage 2 has no use for a random denoiser: it aligns with the original")
         original, response = start_models(h["base"], h["start"])
+        self.hashes = {"base": weights_hash(original.denoiser), "start": weights_hash(response.denoiser)}
         original.requires_grad_(False).eval().denoiser.to(memory_format=torch.channels_last)
         # in a tuple, which torch does not register: no state_dict, no optimizer, no DDP or FSDP ever sees it
         self._frozen: tuple[Any, ...] = (original,)
@@ -133,8 +135,9 @@ class DualPathAlignment(StandardFineTuning):
     @torch.no_grad()
     def look(self, batch: PortraitBatch) -> Look:
         """The maps and one-step images of some portraits, at the times and noises that training would draw for them."""
-        prompts, times, t, noise, x0 = self.drawn(batch)
-        x_t = self.backbone.process.noised(x0, noise, t)
+        prompts, times, t, noise = self.chance(batch)[:4]
+        # not from the cache, nor into it: a picture must not change what is learnt
+        x_t = self.backbone.process.noised(self.backbone.encode(batch.image), noise, t)
         full = self.backbone.condition(prompts)
         response = self.backbone.denoise(x_t, t, full, capture=True)
         control = self.control(self.refer(x_t, t, prompts), response, full, prompts, batch)
@@ -161,22 +164,19 @@ class DualPathAlignment(StandardFineTuning):
             self.tuning.after_step(self.backbone, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """With the hashes of what does not learn, without which the rest means nothing."""
+        """With the hashes of what it began with, without which the rest means nothing."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["frozen"] = self.frozen_hashes
+        checkpoint["hashes"] = self.hashes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises ValueError where the reference, or the response's frozen weights, are not what they were."""
+        """Raises ValueError where base or start are not what they were, or the checkpoint is of stage 1."""
+        if "hashes" not in checkpoint:
+            raise ValueError("the checkpoint is of stage 1: give it as model.start, not to resume from")
+        for part, before in checkpoint["hashes"].items():
+            if before != self.hashes[part]:
+                raise ValueError(f"the {part} {self.hparams[part]} has other weights than the checkpoint was trained "
+                                 f"with: give the {part} of then, or a new --run")
         super().on_load_checkpoint(checkpoint)
-        for part, before in checkpoint["frozen"].items():
-            if before != self.frozen_hashes[part]:
-                raise ValueError(f"the {part} is not the one that the checkpoint was trained with: give the base and "
-                                 f"start of then (now {self.hparams['base']}, {self.hparams['start']}), or a new --run")
-
-    @cached_property
-    def frozen_hashes(self) -> dict[str, str]:
-        """Of the reference's weights, and of those of the response that do not learn."""
-        return {"reference": frozen_hash(self.reference.denoiser), "response": frozen_hash(self.backbone.denoiser)}
 
 
 def report(t: Tensor, terms: dict[str, Tensor], sfcm: Tensor | None) -> dict[str, Tensor]:

@@ -84,12 +84,16 @@ class StandardFineTuning(LightningModule):
 
     def drawn(self, batch: PortraitBatch) -> tuple[list[Prompt], list[int], Tensor, Tensor, Tensor]:
         """What chance and the data give a step: B prompts, t as numbers and as (B,), noise and x_0 (B,C,h,w)."""
+        *chance, posterior = self.chance(batch)
+        return *chance, self._encode(batch, posterior)
+
+    def chance(self, batch: PortraitBatch) -> tuple[list[Prompt], list[int], Tensor, Tensor, Tensor]:
+        """What chance gives a step: B prompts, t as numbers and as (B,), noise and that of the posterior (B,C,h,w)."""
         h = self.hparams
         shape = self.backbone.latent_shape(*batch.image.shape[-2:])
         chance = draw(self.backbone.process, shape, batch.ids, h["seed"], batch.epochs, h["caption_dropout"])
         t, noise = (x.to(self.device, non_blocking=True) for x in (chance.t, chance.noise))
-        prompts = self._prompts(batch, chance.keep_text)
-        return prompts, chance.t.tolist(), t, noise, self._encode(batch, chance.posterior)
+        return self._prompts(batch, chance.keep_text), chance.t.tolist(), t, noise, chance.posterior
 
     def _prompts(self, batch: PortraitBatch, keep: list[bool]) -> list[Prompt]:
         texts = zip(batch.base_text, batch.target_text, batch.phrases, keep, strict=True)

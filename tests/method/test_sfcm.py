@@ -169,6 +169,13 @@ def test_rounding_is_not_blown_up_into_a_soft_map() -> None:
     assert soft_map(output, output + 1e-8 * torch.randn_like(output)).max() < 0.05
 
 
+def test_rounding_is_not_blown_up_into_a_control_map() -> None:
+    reference, response, full, _ = at_random()
+    rounded = replace(response, output=reference.output + 1e-6 * torch.randn(reference.output.shape))
+    everything_near = torch.ones(full.phrase_weights.shape[0], full.phrase_weights.shape[2])
+    assert control_map(reference, rounded, full, everything_near).sfcm.max() < 0.01
+
+
 @pytest.mark.parametrize("scale", [0.01, 100.0])
 def test_the_scale_of_the_outputs_does_not_matter(scale: float) -> None:
     reference, response, full, similarity = at_random()

@@ -110,7 +110,7 @@ def test_a_checkpoint_becomes_the_trained_model_again(
     expected, again = (model.denoise(x_t, t, model.condition(texts)).output
                        for model in (stage.backbone.eval(), made.models["stage 2"]))
     first = made.models["stage 1"]
-    assert torch.allclose(expected, again, atol=1e-5)  # the trained one is channels_last
+    assert (expected - again).abs().max() < 1e-3 * expected.abs().max()  # the trained one is channels_last
     assert not torch.allclose(expected, first.denoise(x_t, t, first.condition(texts)).output)
 
 
@@ -125,24 +125,24 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
         assert torch.equal(weight, resumed.state_dict()[name]), name
 
 
-def test_a_resume_with_another_reference_or_start_is_refused(
+def test_what_it_began_with_is_checked_by_hash(
         tiny_sd15: Path, stage1: Path, portraits: Path, tmp_path: Path) -> None:
-    fit, stage = trainer(tmp_path, 1), stage2(tiny_sd15, stage1)
+    fit, stage = trainer(tmp_path, 1), stage2(tiny_sd15, stage1, tuning=Full())
     fit.fit(stage, data(portraits))
     fit.save_checkpoint(tmp_path / "c.ckpt")
-    other = stage2(tiny_sd15)  # starts from the original itself
-    with pytest.raises(ValueError, match="the response is not the one .* give the base and start of then"):
+    other = stage2(tiny_sd15, tuning=Full())  # starts from the original itself
+    with pytest.raises(ValueError, match="the start None has other weights .* give the start of then"):
         trainer(tmp_path, 2).fit(other, data(portraits), ckpt_path=tmp_path / "c.ckpt")
     checkpoint = torch.load(tmp_path / "c.ckpt", weights_only=True)
-    with torch.no_grad():
-        stage.reference.denoiser.conv_in.weight += 1
-    del stage.__dict__["frozen_hashes"]
-    with pytest.raises(ValueError, match="the reference is not the one"):
-        stage.on_load_checkpoint(checkpoint)
+    with pytest.raises(ValueError, match="the base .* has other weights"):
+        stage.on_load_checkpoint({**checkpoint, "hashes": {"base": "another"}})
+    with pytest.raises(ValueError, match="of stage 1: give it as model.start"):
+        stage.on_load_checkpoint(torch.load(stage1, weights_only=True))
     checkpoint["hyper_parameters"]["start"] = None
     torch.save(checkpoint, tmp_path / "moved.ckpt")
-    with pytest.raises(ValueError, match="trained on top of other weights"):
+    with pytest.raises(ValueError, match="its start has other weights than at its training; say with --start"):
         load_customised(tmp_path / "moved.ckpt")
+    assert load_lineage(tmp_path / "moved.ckpt", start=str(stage1)).models.keys() == {"original", "stage 1", "stage 2"}
 
 
 def test_what_no_term_needs_is_not_done(tiny_sd15: Path, batch: PortraitBatch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,12 +154,12 @@ def test_what_no_term_needs_is_not_done(tiny_sd15: Path, batch: PortraitBatch, m
         monkeypatch.setattr(owner, name, fail)
     alone = StandardFineTuning(str(tiny_sd15))
     alone.log = stage.log
-    assert torch.equal(step(stage, batch)["loss"], alone.training_step(batch, 0))
+    assert torch.allclose(step(stage, batch)["loss"], alone.training_step(batch, 0), rtol=1e-5)
 
 
-def test_an_objective_of_images_alone_is_refused(tiny_sd15: Path) -> None:
-    with pytest.raises(ValueError, match="must have a weight"):
-        stage2(tiny_sd15, objective=Objective(diffusion=0, m_text=0, m_fine=0))
+def test_an_objective_without_diffusion_is_refused(tiny_sd15: Path) -> None:
+    with pytest.raises(ValueError, match=r"objective\.diffusion must have a weight"):
+        stage2(tiny_sd15, objective=Objective(diffusion=0))
 
 
 def test_dropped_captions_are_aligned_everywhere_and_not_enhanced(tiny_sd15: Path, stage1: Path,
@@ -191,7 +191,8 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, stage1: Pat
 
 
 def test_a_look_shows_the_maps_and_images_of_the_batch(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
-    stage = stage2(tiny_sd15, stage1)
+    stage = stage2(tiny_sd15, stage1, cache_latents=True)
     look = stage.look(batch)
+    assert not stage._latents.kept  # a picture changes nothing that is learnt
     assert look.one_step_image.shape == batch.image.shape and look.control.sfcm.shape == (4, 8, 8)
     assert torch.allclose(look.control.sfcm, step(stage, batch)["sfcm"])
