@@ -9,6 +9,7 @@ ARGS ?=
 BIN := .venv/bin
 SPF := $(BIN)/python -m spf
 STAMP := .venv/.installed
+ROWS := $(patsubst experiments/$(BASE)/rows/%.yaml,results/$(BASE)/%.json,$(wildcard experiments/$(BASE)/rows/*.yaml))
 DEMO := runs/demo-$(SEED)$(if $(QUICK),-quick)
 DEMO_FIT := --data.source $(DEMO)/portraits --seed_everything $(SEED) --trainer.devices 1 --trainer.deterministic warn
 
@@ -18,7 +19,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8589934592
 export MALLOC_TOP_PAD_ ?= 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train-stage1 train-stage2 bench tensorboard miniature
+.PHONY: help setup demo test lint train-stage1 train-stage2 eval tables bench tensorboard miniature
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -55,6 +56,28 @@ train-stage1: $(STAMP) ## standard fine-tuning: experiments/BASE/stage1.yaml; AR
 
 train-stage2: $(STAMP) ## dual-path alignment: experiments/BASE/stage2.yaml, from what train-stage1 made
 	$(SPF) fit -c experiments/$(BASE)/stage2.yaml $(ARGS)
+
+eval: $(ROWS) ## measure every row of experiments/BASE/rows whose result is missing or outdated: results/BASE/*.json
+
+results/$(BASE)/%.json: experiments/$(BASE)/rows/%.yaml experiments/$(BASE)/evaluate.yaml runs/$(BASE)/triples/manifest.json | $(STAMP)
+	$(SPF) test -c experiments/$(BASE)/evaluate.yaml -c $< $(ARGS)
+
+# Which training a row needs, by the checkpoint that its file names: it is made where it is missing.
+CHECKPOINT = $(shell sed -n 's/^  checkpoint: //p' experiments/$(BASE)/rows/$*.yaml)
+.SECONDEXPANSION:
+$(ROWS): results/$(BASE)/%.json: $$(CHECKPOINT)
+
+runs/$(BASE)/triples/manifest.json: | $(STAMP)
+	$(SPF) triples --config experiments/$(BASE)/triples.yaml
+
+runs/$(BASE)/stage1/checkpoints/last.ckpt: | $(STAMP)
+	$(MAKE) train-stage1 ARGS=
+
+runs/$(BASE)/stage2/checkpoints/last.ckpt: | runs/$(BASE)/stage1/checkpoints/last.ckpt
+	$(MAKE) train-stage2 ARGS=
+
+tables: $(STAMP) ## the paper's tables from results/BASE; ARGS="--paper true --format latex" sets the paper's numbers beside
+	$(SPF) tables --results results/$(BASE) $(ARGS)
 
 bench: $(STAMP) ## the benchmarks, each in a hurry; python benchmarks/NAME.py does them whole
 	for name in miniature localization purity step_time; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done

@@ -22,8 +22,8 @@ from plane.standing import Sheet
 
 from spf.backbones import BASES, Backbone, load_backbone
 from spf.clip import Clip
+from spf.customised import load_customised
 from spf.pictures import save_png
-from spf.stages.customised import load_customised
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "stage1.safetensors"
 QUICK, COUNTS = 96, {"validation": 250, "test": 500}  # portraits

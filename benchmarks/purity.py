@@ -30,9 +30,9 @@ from plane.table import contact_sheet, table
 from plane.triples import draw_triples, prompts
 
 from spf.backbones import BASES, Backbone, load_backbone
+from spf.customised import load_customised
 from spf.miniature.reader import Reader
 from spf.pictures import save_png
-from spf.stages.customised import load_customised
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 QUICK, PICK, COUNT = 32, 48, 96  # triples

@@ -15,14 +15,17 @@ The last line is JSON, of the recipes' own precision:
 - ``explicit_over_ours``: stage 2 by explicit attention maps over stage 2
 - ``time_over_floor``: ``stage2_over_stage1`` over the same ratio in FLOPs
 
-``--quick`` times only that; without it ``step_time.md`` is written, with every row and precision, memory and the split.
+``--quick`` times only that; without it ``step_time.md`` is written, with every row and precision, memory and the split,
+and ``step_time.json``, from which ``spf tables`` has Table 3 if it lies in a results folder (``--out results/BASE``).
 """
 
 import argparse
 import json
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -31,8 +34,11 @@ from timing.floor import necessary, whole
 from timing.memory import MEANT, peak_memory
 from timing.rows import CHANGES, EXPLICIT, PLAIN, SHIPPED, STAGE1, build, recipe_batch
 from timing.split import split
-from timing.table import Measured, bars, section
+from timing.table import Measured, bars, by_row, section
 from timing.training import check_peer, in_turn
+
+from spf.evaluation.provenance import provenance
+from spf.files import write_json
 
 QUICK = (STAGE1, PLAIN, SHIPPED, EXPLICIT)
 OWN = "bf16-mixed"  # the recipes' precision
@@ -54,21 +60,31 @@ def main() -> None:
 def measure(base: Base, precision: str, rows: Sequence[str], options: argparse.Namespace) -> Measured:
     """Time, arithmetic and, unless in a hurry, the split of a step."""
     found = Measured(precision)
-    for group in [rows] if options.base == "miniature" else [[row] for row in rows]:
-        trainings = {row: build(row, base, options.batch, precision) for row in group}
-        if SHIPPED in trainings:
-            check_peer(trainings[SHIPPED])
-        found.seconds |= in_turn(trainings, options.pairs)  # what is kept in memory is there before FLOPs are counted
-        if STAGE1 in trainings:
-            found.floor.stage1 = whole(trainings[STAGE1])
-        if SHIPPED in trainings:
-            found.floor.parts, found.floor.executed = necessary(trainings[SHIPPED]), whole(trainings[SHIPPED])
-            found.split = {} if options.quick else split(trainings[SHIPPED], options.pairs)
+    if options.base == "miniature":
+        return _measure_together(rows, base, found, options)
+    for row in rows:  # a process each: what two of SD 1.5's size leave behind is too much for a small machine
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
+            found = fresh.submit(_measure_together, [row], base, found, options).result()
+        print(f"{row}: {found.seconds[row]} s a step", flush=True)
+    return found
+
+
+def _measure_together(rows: Sequence[str], base: Base, found: Measured, options: argparse.Namespace) -> Measured:
+    torch.set_num_threads(options.threads)
+    trainings = {row: build(row, base, options.batch, found.precision) for row in rows}
+    if SHIPPED in trainings:
+        check_peer(trainings[SHIPPED])
+    found.seconds |= in_turn(trainings, options.pairs)  # what is kept in memory is there before FLOPs are counted
+    if STAGE1 in trainings:
+        found.floor.stage1 = whole(trainings[STAGE1])
+    if SHIPPED in trainings:
+        found.floor.parts, found.floor.executed = necessary(trainings[SHIPPED]), whole(trainings[SHIPPED])
+        found.split = {} if options.quick else split(trainings[SHIPPED], options.pairs)
     return found
 
 
 def report(base: Base, options: argparse.Namespace) -> Measured:
-    """Every row and precision, in ``step_time.md``; the figures of the recipes' own precision."""
+    """Every row and precision, in ``step_time.md`` and ``.json``; the figures of the recipes' own precision."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{options.threads} threads, {_processor()}"
     lines = [f"# A training step of stage 2, {date.today()}", "", f"{options.base}, batch {options.batch}, {device}; "
              f"medians of {options.pairs} rounds.", f"Memory: {MEANT['cuda' if torch.cuda.is_available() else 'cpu']}.",
@@ -81,6 +97,9 @@ def report(base: Base, options: argparse.Namespace) -> Measured:
         print("\n".join(section(found)), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "step_time.md").write_text("\n".join(lines) + "\n")
+    about = {**provenance(), "base": options.base, "rounds": options.pairs}
+    write_json({"device": device, "batch": options.batch, "rows": by_row(by_precision.values()), "manifest": about},
+               options.out / "step_time.json")
     return by_precision[OWN]
 
 

@@ -12,14 +12,19 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from spf.backbones import load_backbone
-from spf.cli import fit
+from spf.cli.fit import fit
+from spf.cli.test import test
 from spf.clip import Clip
+from spf.customised import Lineage, load_lineage
+from spf.evaluation.doctor import doctor
+from spf.evaluation.triples import triples
+from spf.figures import FIGURES
 from spf.miniature import pretrain, sheet
 from spf.miniature.shards import paint_portraits
 from spf.pictures import labelled_grid, save_png
+from spf.report.tables import tables
 from spf.sampling import CHUNK
 from spf.sampling import generate as sample
-from spf.stages.customised import Lineage, load_lineage
 from spf.stages.similarity import mean_sfcm
 from spf.text import Prompt
 
@@ -165,19 +170,27 @@ def miniature(
 
 COMMANDS = {
     "fit": fit,
+    "test": test,
+    "doctor": doctor,
     "generate": generate,
     "export": export,
     "miniature": miniature,
     "portraits": {"paint": paint_portraits, "world": sheet.world},
+    "triples": triples,
+    "tables": tables,
+    "figures": FIGURES,
 }
+"""Plain functions: their arguments are the options."""
+READERS: dict[str, Callable[[list[str]], None]] = {"fit": fit, "test": test, "doctor": doctor}
+"""What reads its arguments itself."""
 
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of ``spf`` and ``python -m spf``; a user's mistake is one line, not a traceback."""
     args = sys.argv[1:] if args is None else args
     try:
-        if args[:1] == ["fit"]:
-            fit(args[1:])
+        if args and args[0] in READERS:
+            READERS[args[0]](args[1:])
         else:
             auto_cli(COMMANDS, args=args, as_positional=True, prog="spf")
     except (OSError, ValueError) as error:

@@ -132,3 +132,17 @@ class Guidance:
     def adjust(self, x_t: Tensor, t: Tensor, denoise: Denoise) -> Tensor:
         """Every step: the output (B,C,h,w) to step with. x_t (B,C,h,w) may be moved in place; t is (B,)."""
         return denoise(x_t, t)
+
+
+@dataclass(frozen=True)
+class Column:
+    """Seam: one number of the results, by what a table needs to know; results carry it, so no table asks a metric.
+
+    ``group`` is the paper's (Table 1): Preservation, Responsiveness, Overall; what it does not print is in More.
+    """
+
+    key: str  # in rows and results
+    label: str
+    group: str
+    higher_is_better: bool
+    decimals: int = 2

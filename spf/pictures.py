@@ -1,6 +1,5 @@
 """Images into labelled pictures, and pictures into files."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+
+from spf.files import whole
 
 MARGIN, INK, PAPER = 6, (30, 30, 34), (255, 255, 255)
 
@@ -59,10 +60,8 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def save_png(image: Tensor, path: str | Path) -> Path:
-    """Write (3, H, W) in [0, 1] as a PNG: under a temporary name first, so that a picture that is there is whole."""
+    """Write (3, H, W) in [0, 1] as a PNG that is whole or absent."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    to_pil(image).save(partial, format="PNG")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        to_pil(image).save(partial, format="PNG")
     return path

@@ -10,12 +10,13 @@ import pytest
 from tests.house import MODULES, module_name, syntax
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("notation",),
+    ("notation", "files"),
     ("text", "clip", "pictures"),
     ("backbones", "portraits", "miniature"),
     ("method", "tuning", "sampling"),
-    ("baselines",),
+    ("baselines", "customised"),
     ("stages", "evaluation", "report", "curation", "study"),
+    ("figures",),
     ("cli",),
     ("__main__",),
 )

@@ -1,5 +1,6 @@
 """The timing of a step: its peer finds the same losses, its floor counts what it says, and its parts are all there."""
 
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from spf.method.objective import Objective
 from spf.method.response import phrase_attention, text_response
 from spf.portraits.datamodule import PortraitBatch
+from spf.report.results import read_step_time
 from spf.stages.dual_path import DualPathAlignment
 from spf.text import Prompt, phrases
 from tests.house import ROOT
@@ -128,3 +130,25 @@ def test_bars_are_on_paired_ratios() -> None:
     assert measured.over(PLAIN) == pytest.approx(1.2) and measured.over_floor == pytest.approx(1.0)
     assert ["**missed**" in str(bar) for bar in bars(measured)] == [False, True, False]
     assert "1.90 s (18 GB)" in "\n".join(section(measured))
+
+
+def test_the_report_is_also_what_table_3_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import step_time
+    from timing.floor import Floor
+    from timing.rows import PLAIN, SHIPPED, STAGE1
+    from timing.table import Measured
+
+    def measured(base: Any, precision: str, *_: Any) -> Measured:
+        seconds = {STAGE1: [1.0, 2.0, 1.5], PLAIN: [1.2, 2.4, 9.0], SHIPPED: [1.7, 3.4, 1.8]}
+        return Measured(precision, seconds, Floor(10.0, {"reference": 3.0}, 18.0))
+
+    monkeypatch.setattr(step_time, "measure", measured)
+    monkeypatch.setattr(step_time, "CHANGES", {STAGE1: {}, PLAIN: {}, SHIPPED: {}})
+    monkeypatch.setattr(step_time, "peak_memory", lambda row, *_: {STAGE1: 0.4, PLAIN: 0.5, SHIPPED: 0.6}[row])
+    options = Namespace(base="miniature", batch=16, pairs=3, threads=1, slow=False, out=tmp_path / "miniature")
+    assert step_time.report(None, options).precision == "bf16-mixed"
+    rows = read_step_time(options.out / "step_time.json")
+    assert rows["stage 1"].summary["32-true.seconds"].mean == 1.5
+    assert rows["stage 2"].summary["bf16-mixed.gib"].mean == 0.6
+    assert rows["stage 2"].manifest["batch"] == 16 and rows["stage 2"].manifest["versions"]["torch"]
+    assert (options.out / "step_time.md").is_file()

@@ -1,6 +1,6 @@
 """The findings in words: Table 3 beside the paper's, the split of a step, the floor and the bars."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -67,6 +67,16 @@ def section(measured: Measured) -> Iterator[str]:
     yield from _parts("floor: part of stage 2", "FLOPs over stage 1's", {
         **{part: flops / measured.floor.stage1 for part, flops in measured.floor.parts.items()},
         "together, the floor": measured.floor.ratio, "executed": measured.floor.executed / measured.floor.stage1})
+
+
+def by_row(found: Iterable[Measured]) -> dict[str, dict[str, dict[str, float]]]:
+    """For JSON: by row and precision, the median seconds of a step and, where measured, the peak memory in GiB."""
+    rows: dict[str, dict[str, dict[str, float]]] = {}
+    for measured in found:
+        for row, seconds in measured.seconds.items():
+            memory = {"gib": measured.memory[row]} if row in measured.memory else {}
+            rows.setdefault(row, {})[measured.precision] = {"seconds": median(seconds), **memory}
+    return rows
 
 
 def _parts(title: str, unit: str, parts: Mapping[str, float]) -> Sequence[str]:

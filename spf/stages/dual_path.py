@@ -9,11 +9,11 @@ from torch import Tensor
 
 from spf.backbones import Backbone
 from spf.clip import Clip
+from spf.customised import start_models, weights_hash
 from spf.method.objective import PAPER, Objective, Step
 from spf.method.sfcm import ControlMap, control_map
 from spf.notation import Conditions, Prediction, Tuning
 from spf.portraits.datamodule import PortraitBatch
-from spf.stages.customised import start_models, weights_hash
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.one_step import OneStepImages
 from spf.stages.remembered import OncePerPortrait, OncePerText

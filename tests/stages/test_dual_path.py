@@ -8,12 +8,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 
 from spf.clip import Clip
+from spf.customised import load_customised, load_lineage
 from spf.method.alignment import fine_grained, text_consistent
 from spf.method.enhancement import enhanced
 from spf.method.objective import Objective
 from spf.method.sfcm import control_map
 from spf.portraits.datamodule import PortraitBatch, PortraitData
-from spf.stages.customised import load_customised, load_lineage
 from spf.stages.dual_path import DualPathAlignment
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.randomness import draw

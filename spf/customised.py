@@ -71,6 +71,16 @@ def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool =
     return original, customised
 
 
+def training_of(checkpoint: str | Path) -> dict[str, Any]:
+    """What a table or figure says of a training checkpoint: its ``step``, and a stage 2's ``objective``, by weight.
+
+    Raises FileNotFoundError, or ValueError for a file that is no training checkpoint.
+    """
+    state = _read(Path(checkpoint))
+    made = state["hyper_parameters"]
+    return {"step": state["global_step"]} | ({"objective": dict(made["objective"])} if "objective" in made else {})
+
+
 def start_models(base: str, start: str | None) -> tuple[Backbone, Backbone]:
     """(original, model that a stage starts with): the latter a copy of the original, or what ``start`` holds."""
     if start is not None:

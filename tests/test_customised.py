@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spf.backbones import Backbone
-from spf.stages.customised import PREFIX, load_customised
+from spf.customised import PREFIX, load_customised
 
 
 def save(backbone: Backbone, base: Path, path: Path, **more: Any) -> Path:

@@ -11,8 +11,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, TQDMProgressBar
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
+from spf.cli.environment import slurm
 from spf.portraits.datamodule import PortraitData
 from spf.stages.alignment_watch import AlignmentMonitor, ControlPanel
 from spf.stages.atomic import AtomicCheckpointIO, partial_name
@@ -31,7 +31,7 @@ class SpfCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Lightning's ``fit``; ``test`` comes with the evaluation."""
+        """Lightning's ``fit``."""
         return {"fit": LightningCLI.subcommands()["fit"]}
 
     def add_arguments_to_parser(self, parser: Any) -> None:
@@ -57,7 +57,7 @@ class SpfCLI(LightningCLI):
         self.interruption = Interruption()
         self.trainer_defaults["callbacks"] = [Throughput(), AlignmentMonitor(), LearningRateMonitor("step"),
                                               self.interruption, RunHeader(), *bars]
-        kwargs |= {"default_root_dir": run, "logger": logger, "plugins": [AtomicCheckpointIO(), *_slurm()]}
+        kwargs |= {"default_root_dir": run, "logger": logger, "plugins": [AtomicCheckpointIO(), *slurm()]}
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:
@@ -106,12 +106,6 @@ def _learning(config: dict[str, Any]) -> dict[str, Any]:
     flat = {**config["model"]["init_args"], **config["data"], "class_path": config["model"]["class_path"],
             "seed_everything": config["seed_everything"], "ema.decay": config.get("ema", {}).get("decay", 0.0)}
     return {key: value for key, value in flat.items() if key not in elsewhere}
-
-
-def _slurm() -> list[SLURMEnvironment]:
-    """Where SLURM started this process: its ranks, without Lightning's own requeueing, which saves in mid-step."""
-    ours = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()
-    return [SLURMEnvironment(auto_requeue=False)] if ours else []
 
 
 def fit(args: list[str]) -> None:

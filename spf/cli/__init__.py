@@ -1,0 +1,1 @@
+"""The two verbs that Lightning's command line reads: ``fit`` and ``test``."""

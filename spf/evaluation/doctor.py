@@ -1,0 +1,28 @@
+"""``spf doctor``: what a machine lacks."""
+
+import argparse
+from pathlib import Path
+
+from spf.evaluation.registry import METRICS
+from spf.evaluation.weights import FOLDER, Weights
+
+
+def doctor(args: list[str]) -> None:
+    """``spf doctor --eval``: which of the metrics' published networks are here, missing, or not what they should be."""
+    parser = argparse.ArgumentParser("spf doctor", description="what this machine lacks")
+    parser.add_argument("--eval", action="store_true", required=True, help="the metrics' networks")
+    parser.add_argument("--weights", type=Path, default=FOLDER, help="folder of their files")
+    options = parser.parse_args(args)
+    for name, entry in METRICS.items():
+        for needed in entry.files:
+            print(f"{name:14} {needed.name:34} {state(needed, options.weights)}")
+
+
+def state(needed: Weights, folder: Path) -> str:
+    """One line: present, with its place; wrong hash; or missing, with size, licence and what fetches it."""
+    path = needed.local(folder)
+    if path is None:
+        return f"missing: {needed.megabytes:,} MB, {needed.licence}; {needed.command(folder)}"
+    if not needed.is_right(path):
+        return f"wrong hash: {path} is not {needed.sha256}; remove it, then {needed.command(folder)}"
+    return f"present: {path}" + ("" if needed.sha256 else " (no hash is published)")

@@ -1,0 +1,222 @@
+"""``spf test``: from the test triples to customised portraits, from the pairs to numbers, on any number of devices."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jsonargparse.typing import PositiveInt
+from lightning import LightningDataModule, LightningModule
+from torch.utils.data import DataLoader
+
+from spf.backbones import load_backbone
+from spf.customised import load_lineage, training_of, weights_hash
+from spf.evaluation.encoding import Pair
+from spf.evaluation.images import PictureError, look_at
+from spf.evaluation.measuring import Share, measure
+from spf.evaluation.portraits import Request, canonical_chunks, make_portraits, portrait_file
+from spf.evaluation.provenance import provenance
+from spf.evaluation.registry import Entry, asked, metric_entry
+from spf.evaluation.results import Findings, merged, write_result
+from spf.evaluation.store import Store
+from spf.evaluation.triples import Triples
+from spf.evaluation.weights import FOLDER, WeightsAbsent, file_hash
+from spf.files import read_json, write_json
+from spf.notation import Guidance
+from spf.portraits.formats import IMAGE_TYPES
+from spf.sampling import CHUNK
+
+
+class TripleData(LightningDataModule):
+    """The test triples, in canonical chunks; no sample is repeated to even out the ranks.
+
+    Args:
+        triples: folder of a test set that `spf triples` has made.
+        chunk: portraits made at a time; another one changes their last bits.
+        limit: use the first so many triples only.
+    """
+
+    def __init__(self, triples: str = "runs/triples", chunk: PositiveInt = CHUNK, limit: int | None = None) -> None:
+        super().__init__()
+        self.source, self.chunk, self.limit = triples, chunk, limit
+
+    def setup(self, stage: str) -> None:
+        self.triples = Triples.load(self.source, self.limit)
+
+    def test_dataloader(self) -> DataLoader:
+        rank, world = self.trainer.global_rank, self.trainer.world_size
+        chunks = canonical_chunks(self.triples.requests, self.chunk)
+        # all ranks have equally many turns, some with nothing to make: one without any would skip what all do together
+        chunks += [()] * (-len(chunks) % world)
+        return DataLoader(chunks[rank::world], batch_size=None, collate_fn=list)
+
+    def transfer_batch_to_device(self, batch: Sequence[Request], device: torch.device,
+                                 dataloader_idx: int) -> Sequence[Request]:
+        """Requests are words and seeds: they stay."""
+        return batch
+
+
+class PortraitEvaluation(LightningModule):
+    """Makes a method's portraits of the test triples, with the originals' seeds, and measures them against these.
+
+    Args:
+        row: what the method is called in tables.
+        checkpoint: a .ckpt of `spf fit`, or a diffusers folder; without one the base model itself is measured.
+        base: the original model; default: the one of the test set.
+        start: where the stage 1 lies that a stage 2 started from; default: where it lay then.
+        ema: the averaged weights of the training, not its last ones.
+        reads: base and target text; or the base text alone, which asks for the original back (Fig. 13).
+        guidance: what a method changes while generating.
+        images: a folder of anyone's portraits, named by the triples' ids: no model is loaded.
+        networks: the published networks, or the miniature's.
+        metrics: names, or module:Class of a feature extractor for FID; default: the paper's eight and their kin.
+        weights: folder of the published networks' files.
+        features: folder where encodings are kept for all methods; none: nowhere.
+        result: file of the result; default: `result.json` in the run's directory.
+    """
+
+    def __init__(
+        self,
+        row: str = "customised",
+        checkpoint: str | None = None,
+        base: str | None = None,
+        start: str | None = None,
+        ema: bool = False,
+        reads: Literal["full_text", "base_text"] = "full_text",
+        guidance: Guidance | None = None,
+        images: str | None = None,
+        networks: Literal["published", "miniature"] = "published",
+        metrics: list[str] | None = None,
+        weights: str = str(FOLDER),
+        features: str | None = "runs/features",
+        result: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.row, self.checkpoint, self.base, self.start, self.ema = row, checkpoint, base, start, ema
+        self.reads, self.guidance, self.images, self.networks = reads, guidance, images, networks
+        self.metrics = {name: metric_entry(name) for name in metrics or asked(networks)}
+        self.weights, self.result = Path(weights), result
+        self.store = Store(Path(features) if features else None)
+        self.backbone: torch.nn.Module | None = None
+
+    # ---- portraits ----
+
+    def setup(self, stage: str) -> None:
+        """Load the model where portraits are missing."""
+        self.triples: Triples = self.trainer.datamodule.triples
+        run = Path(self.trainer.default_root_dir)
+        self.portraits = Path(self.images) if self.images else run / "portraits"
+        if self.images:
+            if not self.portraits.is_dir():
+                raise FileNotFoundError(f"there is no folder {self.images}: give that of the portraits to measure")
+            return
+        self._claim(run / "manifest.json")
+        self.trainer.strategy.barrier()
+        if any(not portrait_file(self.portraits, request).is_file() for request in self.triples.requests):
+            self.backbone = self._customised()
+
+    def _claim(self, note: Path) -> None:
+        """A run directory holds the portraits of one model, made in one way."""
+        order = {"row": self.row, "originals": str(self.triples.folder), "reads": self.reads, "ema": self.ema,
+                 "checkpoint": self.checkpoint, "guidance": repr(self.guidance), "base": self.base,
+                 "checkpoint_sha256": file_hash(Path(self.checkpoint)) if Path(self.checkpoint or "").is_file() else "",
+                 "test_set": self.triples.manifest["sha256"], "sampling": asdict(self.triples.sampling)}
+        self.order = order
+        if not self.trainer.is_global_zero:
+            return
+        before = read_json(note) if note.is_file() else order
+        changed = [key for key in order if key not in ("row", "originals") and before.get(key) != order[key]]
+        if changed == ["checkpoint_sha256"]:  # the same place, trained anew
+            print(f"{self.checkpoint} is newer than these portraits: they are put aside in {self.portraits}.old")
+            shutil.rmtree(f"{self.portraits}.old", ignore_errors=True)
+            self.portraits.rename(f"{self.portraits}.old")
+        elif changed:
+            raise ValueError(f"{note.parent} holds portraits made with another {', '.join(changed)}: give another "
+                             "--run, or remove it")
+        write_json(order, note)
+
+    def _customised(self) -> torch.nn.Module:
+        base = self.base or self.triples.manifest["base"]
+        if self.checkpoint is None:
+            original = customised = load_backbone(base)
+        else:
+            named = self.base if self.checkpoint.endswith(".ckpt") else base  # a checkpoint names its own
+            original, *_, customised = load_lineage(self.checkpoint, named, self.ema, self.start).models.values()
+        if weights_hash(original.denoiser) != self.triples.manifest["base_sha256"] and self.trainer.is_global_zero:
+            print(f"the originals of {self.triples.folder} are by {self.triples.manifest['base']}, which is not the "
+                  "model that was customised: what is measured is more than the customisation", flush=True)
+        return customised
+
+    def test_step(self, batch: Sequence[Request], batch_idx: int) -> None:
+        """Make what is missing of one canonical chunk."""
+        if self.backbone is None or not batch:
+            return
+        asked = [Request(r.id, r.prompt if self.reads == "full_text" else r.prompt.base, r.seed) for r in batch]
+        make_portraits(self.backbone, asked, self.portraits, self.triples.sampling, self.trainer.datamodule.chunk,
+                       self.guidance)
+
+    # ---- numbers ----
+
+    def on_test_epoch_end(self) -> None:
+        """Measure this rank's share of the pairs; the first rank brings all shares together."""
+        self.backbone = None
+        self.trainer.strategy.barrier()
+        share = Share(self.trainer.global_rank, self.trainer.world_size)
+        pairs = [Pair(r.id, self.triples.original(r), self._portrait(r), r.prompt) for r in self.triples.requests]
+        findings = Findings()
+        for name, entry in self.metrics.items():
+            self._measure(name, entry, pairs, share, findings)
+        rows = Path(self.trainer.default_root_dir) / "rows"
+        findings.write(rows / f"rank{share.rank}.jsonl", {pair.id: _hashes(pair) for pair in pairs})
+        self.trainer.strategy.barrier()
+        if self.trainer.is_global_zero:
+            self._conclude(findings, merged([rows / f"rank{rank}.jsonl" for rank in range(share.world_size)]))
+
+    def _portrait(self, request: Request) -> Path:
+        """Anyone's portraits may be of any image type."""
+        named = [self.portraits / f"{request.id}.{kind}" for kind in ("png", *sorted(IMAGE_TYPES))]
+        return next((file for file in named if file.is_file()), named[0])
+
+    def _measure(self, name: str, entry: Entry, pairs: Sequence[Pair], share: Share, findings: Findings) -> None:
+        findings.columns[name] = entry.columns
+        first = self.trainer.is_global_zero
+        if not first:
+            self.trainer.strategy.barrier()  # the first rank fetches, the others find
+        try:
+            metric = entry.load(self.networks, self.weights, self.device)
+        except WeightsAbsent as error:
+            findings.absent |= {column.key: str(error) for column in entry.columns}
+            if first:
+                print(f"- {error}", flush=True)
+            return
+        finally:
+            if first:
+                self.trainer.strategy.barrier()
+        findings.metrics[name] = metric.describe()
+        findings.add(name, measure(metric, pairs, self.store, share, device=self.device, progress=first))
+
+    def _conclude(self, findings: Findings, rows: Sequence[dict[str, Any]]) -> None:
+        about = self.triples.manifest
+        seeds = [self.triples.requests[0].seed, self.triples.requests[-1].seed]
+        test_set = {"sha256": about["sha256"], "count": len(self.triples.requests), "seeds": seeds}
+        file = Path(self.result or Path(self.trainer.default_root_dir) / "result.json")
+        made = {"images": self.images} if self.images else self.order
+        if self.checkpoint and self.checkpoint.endswith(".ckpt"):
+            made = made | training_of(self.checkpoint)
+        result = write_result(file, self.row, about["base"], findings, rows, test_set, {
+            **provenance(), **made, **about["sampling"], "chunk": self.trainer.datamodule.chunk,
+            "world_size": self.trainer.world_size, "device": str(self.device)})
+        printed = [column["key"] for column in result["columns"] if column["key"] in result["summary"]]
+        self.log_dict({key: result["summary"][key]["mean"] for key in printed}, rank_zero_only=True)
+        for key, failed in result["failures"].items():
+            print(f"{key}: {failed['count']} of {len(rows)} pairs could not be measured; {failed['first'][0]}")
+        print(f"{len(rows)} pairs measured: {file}", flush=True)
+
+
+def _hashes(pair: Pair) -> dict[str, str]:
+    try:
+        return {"original": look_at(pair.original).sha256, "customised": look_at(pair.customised).sha256}
+    except PictureError:
+        return {}
