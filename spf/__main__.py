@@ -17,8 +17,10 @@ from spf.cli.test import test
 from spf.clip import Clip
 from spf.customised import Lineage, load_lineage
 from spf.evaluation.doctor import doctor
+from spf.evaluation.pickles import convert_mps
 from spf.evaluation.triples import triples
 from spf.figures import FIGURES
+from spf.figures.asked import base_texts
 from spf.miniature import pretrain, sheet
 from spf.miniature.shards import paint_portraits
 from spf.pictures import labelled_grid, save_png
@@ -66,7 +68,7 @@ def generate(
     made = load_lineage(checkpoint, base, ema, start) if checkpoint else _alone(base or "miniature", ema)
     # before the work, so that what is missing is said at once
     embed = Clip.load(clip or made.clip).to(device).text if made.clip and target else None
-    prompts = [Prompt(text, target) for text in _texts(base_text) for _ in range(count)]
+    prompts = [Prompt(text, target) for text in base_texts(base_text) for _ in range(count)]
     seeds = [seed + index for index in range(len(prompts))]
     settings = {"steps": steps, "guidance_scale": guidance_scale, "scheduler": scheduler, "chunk": chunk}
     images = {name: sample(model.to(device), [prompt.base for prompt in prompts] if name == "original" else prompts,
@@ -104,16 +106,6 @@ def _show(images: dict[str, Tensor], prompts: list[Prompt], seeds: list[int], fo
     title = f"right of the original: + {prompts[0].target_text}" if prompts[0].target_text else ""
     picture = labelled_grid(torch.stack(list(images.values()), 1), tuple(images), rows, title)
     print(f"original beside customised: {save_png(picture, folder / 'original_customised.png')}")
-
-
-def _texts(base_text: str) -> list[str]:
-    if not base_text.endswith(".txt"):
-        return [base_text]
-    lines = [line.strip() for line in Path(base_text).read_text(encoding="utf-8").splitlines()]
-    texts = [line for line in lines if line and not line.startswith("#")]
-    if not texts:
-        raise ValueError(f"{base_text} holds no base text")
-    return texts
 
 
 def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
@@ -178,6 +170,7 @@ COMMANDS = {
     "portraits": {"paint": paint_portraits, "world": sheet.world},
     "triples": triples,
     "tables": tables,
+    "convert_mps": convert_mps,
     "figures": FIGURES,
 }
 """Plain functions: their arguments are the options."""

@@ -46,7 +46,7 @@ def read_json(path: Path) -> Any:
 
 def read_lines(path: Path) -> list[Any]:
     """What ``write_lines`` wrote; errors as of ``read_json``."""
-    return [_parsed(line, path) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [_parsed(line, path) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 
 def _parsed(text: str, path: Path) -> Any:

@@ -16,7 +16,7 @@ MARGIN, INK, PAPER = 6, (30, 30, 34), (255, 255, 255)
 def labelled_grid(images: Tensor, columns: Sequence[str] = (), rows: Sequence[str] = (), title: str = "") -> Tensor:
     """Images (R, K, 3, H, W) in [0, 1] -> one picture (3, height, width) in [0, 1] with names over the columns.
 
-    ``rows`` are written below each row of images, wrapped to its width.
+    ``columns`` are wrapped to an image's width, ``rows``, written below each row of images, to the row's.
     """
     count, across, _, high, wide = images.shape
     size = max(11, round(wide / 11))
@@ -25,14 +25,17 @@ def labelled_grid(images: Tensor, columns: Sequence[str] = (), rows: Sequence[st
     notes = [_wrapped(text, font, width - 2 * MARGIN) for text in rows] or [[]] * count
     heading = _wrapped(title, font, width - 2 * MARGIN)
     line = round(size * 1.35)
-    top = MARGIN + line * (len(heading) + bool(columns))
+    names = [_wrapped(text, font, wide) for text in columns]
+    above = len(heading) + max(map(len, names), default=0)
+    top = MARGIN + line * above
     height = top + sum(high + MARGIN + line * len(note) for note in notes)
     page = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(page)
     for number, text in enumerate(heading):
         pen.text((MARGIN, MARGIN // 2 + number * line), text, INK, font)
-    for column, text in enumerate(columns):
-        pen.text((MARGIN + column * (wide + MARGIN), top - line), text, INK, font)
+    for column, lines in enumerate(names):
+        for number, text in enumerate(lines, above - len(lines)):
+            pen.text((MARGIN + column * (wide + MARGIN), MARGIN // 2 + number * line), text, INK, font)
     y = top
     for row, note in enumerate(notes):
         for column in range(across):

@@ -21,6 +21,11 @@ SHORTER: dict[str, list[str]] = {
     "portraits paint": ["--count", "32"],
     "portraits world": [],
     "export": [],
+    "triples": ["--count", "4", "--steps", "2"],
+    "test": [],
+    "figures qualitative": [],
+    "figures attention": ["--count", "1", "--steps", "2"],
+    "doctor": [],
 }
 """What makes each verb of spf quick; a later option wins. A verb that is not here is only parsed."""
 NOT_HERE = re.compile(r"sd15|realistic|/path/to/", re.IGNORECASE)

@@ -47,28 +47,37 @@ def _painted(targets: Sequence[str], count: int, seed: int) -> list[dict[str, An
 
 
 def _texts(targets: Sequence[str]) -> list[str]:
-    return [text for given in targets for text in (_lines(Path(given)) if given.endswith(".txt") else [given])]
+    return [text for given in targets for text in _given(given)]
+
+
+def _given(target: str) -> list[str]:
+    return [text for _, text in _lines(Path(target))] if target.endswith(".txt") else [target]
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
     if file.suffix != ".jsonl":
-        return [{"base_text": line} for line in _lines(file)]
+        return [{"base_text": line} for _, line in _lines(file)]
     rows = []
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in _lines(file):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{file}, line {number} is no JSON: {error}") from error
-        if not isinstance(row, dict) or not str(row.get("base_text") or "").strip():
+        if not isinstance(row, dict) or not isinstance(row.get("base_text"), str) or not row["base_text"].strip():
             raise ValueError(f"{file}, line {number} has no base_text: write the caption of the original there")
         rows.append(row)
     return rows
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """What is not blank, and the number of its line."""
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}: give .jsonl, .txt or `miniature`")
-    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not lines:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no UTF-8 ({error}); write it again in UTF-8") from error
+    found = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    if not found:
         raise ValueError(f"{file} is empty: it needs a line for each text")
-    return lines
+    return found

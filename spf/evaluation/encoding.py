@@ -91,7 +91,8 @@ class Encoder:
                                            torch.stack([others[row] for row in rows]) if others else None)
             for row, encoding in zip(rows, encodings, strict=True):
                 made[row] = encoding if _is_finite(encoding) else (
-                    f"{pictures[row].path}: {type(self.metric).__name__} gave a number that is not finite")
+                    f"{pictures[row].path}: {type(self.metric).__name__} gave a number that is not finite; look at the "
+                    "picture, or leave this metric out")
         return made
 
 

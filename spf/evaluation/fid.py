@@ -44,10 +44,10 @@ class FrechetDistance(SummedMetric):
             setattr(self, f"{side}_held", [])
 
     def compute(self) -> Tensor:
-        """The FID of all pairs, float64 scalar. Raises ValueError for fewer than two, which have no covariance."""
+        """The FID of all pairs, float64 scalar; not a number for fewer than two, which have no covariance."""
         self.settle()
         if self.count < 2:
-            raise ValueError(f"FID needs two pairs, and there is {int(self.count)}: measure more, or leave it out")
+            return torch.tensor(torch.nan, dtype=torch.float64)
         return frechet_distance(*self._gaussian("originals"), *self._gaussian("customised"))
 
     def _gaussian(self, side: str) -> tuple[Tensor, Tensor]:

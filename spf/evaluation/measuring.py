@@ -4,6 +4,7 @@ Chunks of pairs are canonical: they follow from the order of the pairs alone, so
 changes what a network sees in one batch. Each rank takes every W-th chunk.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -62,7 +63,8 @@ def measure(metric: Metric, pairs: Sequence[Pair], store: Store, share: Share = 
                 one.update(index, *(torch.stack([encoding[one.whole_of] for encoding in side]).to(device)
                                     for side in (originals, customised)))
             bar.update(len(some))
-        found.whole = {key: float(one.compute()) for key, one in together.items()}
+        values = {key: float(one.compute()) for key, one in together.items()}
+    found.whole = {key: value for key, value in values.items() if math.isfinite(value)}  # no number of too few pairs
     return found
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,8 +76,9 @@ def make_portraits(backbone: Backbone, chunk: Sequence[Request], folder: Path, s
     return len(missing)
 
 
-def _autocast(backbone: Backbone, sampling: Sampling) -> AbstractContextManager:
+def _autocast(backbone: Backbone, sampling: Sampling) -> torch.autocast:
+    """The precision that the test set says, whatever a trainer would have."""
     if sampling.precision == "float32":
-        return nullcontext()
+        return torch.autocast(backbone.device.type, enabled=False)
     return torch.autocast(backbone.device.type, getattr(torch, sampling.precision))
 

@@ -33,16 +33,16 @@ class Findings:
         self.whole |= measured.whole
 
     def write(self, file: Path, hashes: Mapping[str, Mapping[str, str]]) -> None:
-        """A line a pair: id, hashes of both files, numbers, failures."""
+        """A line a pair: its id (``sample``, since ``id`` is a number), hashes of both files, numbers, failures."""
         ids = sorted(self.rows.keys() | {sample for failed in self.failures.values() for sample in failed})
-        write_lines(({"id": sample, **hashes.get(sample, {}), **self.rows.get(sample, {}),
+        write_lines(({"sample": sample, **hashes.get(sample, {}), **self.rows.get(sample, {}),
                       "failures": {name: failed[sample] for name, failed in self.failures.items() if sample in failed}}
                      for sample in ids), file)
 
 
 def merged(files: Iterable[Path]) -> list[dict[str, Any]]:
     """The rows of all ranks, in the order of their ids, each id once."""
-    rows = {row["id"]: row for file in files for row in read_lines(file)}
+    rows = {row["sample"]: row for file in files for row in read_lines(file)}
     return [rows[sample] for sample in sorted(rows)]
 
 
@@ -74,7 +74,7 @@ def _interval(values: np.ndarray) -> list[float]:
 def write_result(file: Path, row: str, base: str, findings: Findings, rows: Sequence[Mapping[str, Any]],
                  test_set: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, Any]:
     """What ``spf tables`` reads; the rows lie beside it as ``NAME.rows.jsonl``. Returns it."""
-    reasons = {name: [f"{line['id']}: {line['failures'][name]}" for line in rows if name in line["failures"]]
+    reasons = {name: [f"{line['sample']}: {line['failures'][name]}" for line in rows if name in line["failures"]]
                for name in findings.columns}
     failures = {column.key: reasons[name] for name, columns in findings.columns.items() for column in columns
                 if reasons[name]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from spf.evaluation.metric import Encoding
 from spf.files import whole
@@ -38,14 +38,14 @@ class Store:
         return encodings
 
     def put(self, key: str, encodings: Sequence[Encoding]) -> None:
-        """Keep them."""
+        """Keep them. Raises OSError, naming the file, where there is no room."""
         file = self._file(key)
         if file is None:
             return
         tensors = {f"{index}.{part}": tensor.contiguous() for index, encoding in enumerate(encodings)
                    for part, tensor in encoding.items()}
         with whole(file) as partial:
-            save_file(tensors, partial)
+            partial.write_bytes(save(tensors))  # a full disk is no OSError of safetensors' own writing
 
     def _file(self, key: str) -> Path | None:
         return self.folder / key[:2] / f"{key}.safetensors" if self.folder else None

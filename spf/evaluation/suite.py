@@ -26,7 +26,6 @@ from spf.evaluation.weights import FOLDER, WeightsAbsent, file_hash
 from spf.files import read_json, write_json
 from spf.notation import Guidance
 from spf.portraits.formats import IMAGE_TYPES
-from spf.sampling import CHUNK
 
 
 class TripleData(LightningDataModule):
@@ -34,16 +33,18 @@ class TripleData(LightningDataModule):
 
     Args:
         triples: folder of a test set that `spf triples` has made.
-        chunk: portraits made at a time; another one changes their last bits.
+        chunk: portraits made at a time; default: as the originals were, since another one changes their last bits.
         limit: use the first so many triples only.
     """
 
-    def __init__(self, triples: str = "runs/triples", chunk: PositiveInt = CHUNK, limit: int | None = None) -> None:
+    def __init__(self, triples: str = "runs/triples", chunk: PositiveInt | None = None,
+                 limit: PositiveInt | None = None) -> None:
         super().__init__()
         self.source, self.chunk, self.limit = triples, chunk, limit
 
     def setup(self, stage: str) -> None:
         self.triples = Triples.load(self.source, self.limit)
+        self.chunk = self.chunk or self.triples.manifest["chunk"]
 
     def test_dataloader(self) -> DataLoader:
         rank, world = self.trainer.global_rank, self.trainer.world_size
@@ -120,9 +121,10 @@ class PortraitEvaluation(LightningModule):
     def _claim(self, note: Path) -> None:
         """A run directory holds the portraits of one model, made in one way."""
         order = {"row": self.row, "originals": str(self.triples.folder), "reads": self.reads, "ema": self.ema,
-                 "checkpoint": self.checkpoint, "guidance": repr(self.guidance), "base": self.base,
+                 "checkpoint": self.checkpoint, "guidance": _named(self.guidance), "base": self.base,
                  "checkpoint_sha256": file_hash(Path(self.checkpoint)) if Path(self.checkpoint or "").is_file() else "",
-                 "test_set": self.triples.manifest["sha256"], "sampling": asdict(self.triples.sampling)}
+                 "test_set": self.triples.manifest["sha256"], "sampling": asdict(self.triples.sampling),
+                 "chunk": self.trainer.datamodule.chunk}
         self.order = order
         if not self.trainer.is_global_zero:
             return
@@ -131,7 +133,8 @@ class PortraitEvaluation(LightningModule):
         if changed == ["checkpoint_sha256"]:  # the same place, trained anew
             print(f"{self.checkpoint} is newer than these portraits: they are put aside in {self.portraits}.old")
             shutil.rmtree(f"{self.portraits}.old", ignore_errors=True)
-            self.portraits.rename(f"{self.portraits}.old")
+            if self.portraits.is_dir():
+                self.portraits.rename(f"{self.portraits}.old")
         elif changed:
             raise ValueError(f"{note.parent} holds portraits made with another {', '.join(changed)}: give another "
                              "--run, or remove it")
@@ -213,6 +216,12 @@ class PortraitEvaluation(LightningModule):
         for key, failed in result["failures"].items():
             print(f"{key}: {failed['count']} of {len(rows)} pairs could not be measured; {failed['first'][0]}")
         print(f"{len(rows)} pairs measured: {file}", flush=True)
+
+
+def _named(guidance: Guidance | None) -> str:
+    """Its class and its options; what it prints by itself may hold an address, which no second start has again."""
+    kind = type(guidance)
+    return str(guidance and f"{kind.__module__}:{kind.__qualname__} {vars(guidance)}")
 
 
 def _hashes(pair: Pair) -> dict[str, str]:

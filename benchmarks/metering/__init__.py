@@ -1,0 +1,1 @@
+"""What the metrics cost beside the packages that they come from."""
