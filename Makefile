@@ -80,7 +80,7 @@ tables: $(STAMP) ## the paper's tables from results/BASE; ARGS="--paper true --f
 	$(SPF) tables --results results/$(BASE) $(ARGS)
 
 bench: $(STAMP) ## the benchmarks, each in a hurry; python benchmarks/NAME.py does them whole
-	for name in miniature localization purity step_time; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in miniature localization purity step_time metrics; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 tensorboard: $(STAMP) ## losses, speeds and sample grids of everything under runs
 	$(BIN)/python -m tensorboard.main --logdir runs

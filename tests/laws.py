@@ -1,10 +1,11 @@
 """Laws: assertions that hold for everything registered. A new entry of a registry is tested by them as it is.
 
 A backbone's laws take a small backbone and a prompt with base text, target text and at least one phrase; a term's a
-step that holds all that any term may need; a tuning's a small backbone and such a prompt.
+step that holds all that any term may need; a tuning's a small backbone and such a prompt; a metric's the metric and
+pairs of different portraits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -14,14 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from spf.backbones import Backbone, load_backbone
+from spf.evaluation.encoding import Encoder, Pair
+from spf.evaluation.measuring import Measured, Share, exactly, measure
+from spf.evaluation.metric import Metric
+from spf.evaluation.store import Store
 from spf.method.objective import Step
 from spf.notation import AttentionRecord, Conditions, Guidance, Term, Tuning
 from spf.sampling import generate
 from spf.text import Prompt
+from tests.evaluation.ranks import over_ranks
 
 BackboneLaw = Callable[[Backbone, Prompt, Path], None]
 TermLaw = Callable[[Term, Step], None]
 TuningLaw = Callable[[Tuning, Backbone, Prompt], None]
+MetricLaw = Callable[[Metric, Sequence[Pair]], None]
 
 
 def noisy(backbone: Backbone, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -306,4 +313,84 @@ TUNING_LAWS: tuple[TuningLaw, ...] = (
     what_is_captured_still_trains,
     the_learnt_weights_are_the_whole_difference,
     a_frozen_copy_of_what_is_tuned_stays,
+)
+
+
+UNCHANGED = {"fid": 0.0, "lpips": 0.0, "id": 1.0, "id_detected": 1.0, "face_found": 1.0, "clip_i": 1.0,
+             "clip_t_gain": 0.0, "clip_t_drift": 0.0, "seg_cons": 100.0, "seg_cov": 100.0}
+"""What each column says of a portrait that stayed as it was."""
+OF_THE_PORTRAIT = {"kid", "clip_t", "repaint", "target_read"}
+"""Columns that say of a portrait more than how it differs from its original; KID is 0 only on average."""
+SYMMETRIC = {"fid", "kid", "lpips", "id", "id_detected", "clip_i", "seg_cons", "seg_cov"}
+NOWHERE = Store(None)
+
+
+def columns_of(found: Measured) -> dict[str, list[float]]:
+    """By key, in the order of the pairs' ids; what is said of all pairs together is a list of one."""
+    rows = [found.rows[name] for name in sorted(found.rows)]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: [row[key] for row in rows if key in row] for key in keys} | {
+        key: [value] for key, value in found.whole.items()}
+
+
+def alike(one: Measured, other: Measured, tolerance: float) -> bool:
+    """Whether all numbers are, each within its own scale."""
+    a, b = columns_of(one), columns_of(other)
+    return a.keys() == b.keys() and not one.failures | other.failures and all(
+        abs(x - y) <= tolerance * max(1, abs(x)) for key in a for x, y in zip(a[key], b[key], strict=True))
+
+
+def every_column_has_its_law(metric: Metric, pairs: Sequence[Pair]) -> None:
+    keys = {column.key for column in metric.columns}
+    assert keys <= UNCHANGED.keys() | OF_THE_PORTRAIT
+    found = columns_of(measure(metric, pairs, NOWHERE))
+    assert keys <= found.keys() and all(torch.tensor(values).isfinite().all() for values in found.values())
+
+
+def what_stayed_as_it_was_scores_best(metric: Metric, pairs: Sequence[Pair]) -> None:
+    changed = columns_of(measure(metric, pairs, NOWHERE))
+    same = columns_of(measure(metric, [replace(pair, customised=pair.original) for pair in pairs], NOWHERE))
+    for column in metric.columns:
+        if column.key in UNCHANGED:
+            assert all(abs(value - UNCHANGED[column.key]) < 1e-5 for value in same[column.key]), column
+            if column.key in SYMMETRIC:
+                worse = [b - a if column.higher_is_better else a - b
+                         for a, b in zip(changed[column.key], same[column.key], strict=True)]
+                assert min(worse) > 1e-4, column
+
+
+def neither_batch_nor_order_moves_a_number(metric: Metric, pairs: Sequence[Pair]) -> None:
+    whole = measure(metric, pairs, NOWHERE)
+    assert alike(whole, measure(metric, pairs, NOWHERE, chunk=1), 1e-4)
+    assert alike(whole, measure(metric, pairs[::-1], NOWHERE), 1e-4)
+    assert whole == measure(metric, pairs, NOWHERE)
+
+
+def shares_make_the_rows_of_the_whole(metric: Metric, pairs: Sequence[Pair]) -> None:
+    """Bit for bit; and numbers of all pairs together within rounding."""
+    whole, shares = (measure(metric, pairs, NOWHERE, chunk=1),
+                     [measure(metric, pairs, NOWHERE, Share(rank, 2), chunk=1) for rank in range(2)])
+    assert shares[0].rows | shares[1].rows == whole.rows and not shares[0].rows.keys() & shares[1].rows.keys()
+    for key in whole.whole:
+        ranks = [metric.whole(len(pairs))[key] for _ in range(3)]
+        with exactly():
+            _, *sides = Encoder(metric, NOWHERE).encode(list(enumerate(pairs)), {})
+            together = over_ranks(ranks, *(torch.stack([one[ranks[0].whole_of] for one in side]) for side in sides),
+                                  chunk=1)
+        assert abs(float(together) - whole.whole[key]) <= 1e-4 * max(1, abs(whole.whole[key]))
+
+
+def likeness_has_no_direction(metric: Metric, pairs: Sequence[Pair]) -> None:
+    back = [replace(pair, original=pair.customised, customised=pair.original) for pair in pairs]
+    one, other = (columns_of(measure(metric, some, NOWHERE)) for some in (pairs, back))
+    for key in SYMMETRIC & one.keys():
+        assert all(abs(x - y) <= 1e-5 * max(1, abs(x)) for x, y in zip(one[key], other[key], strict=True)), key
+
+
+METRIC_LAWS: tuple[MetricLaw, ...] = (
+    every_column_has_its_law,
+    what_stayed_as_it_was_scores_best,
+    neither_batch_nor_order_moves_a_number,
+    shares_make_the_rows_of_the_whole,
+    likeness_has_no_direction,
 )

@@ -96,15 +96,20 @@ def sections(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from sections(value)
 
 
-def test_the_slurm_script_starts_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("script", "given", "key"), [
+    ("train", ["experiments/sd15/stage1.yaml", "--data.source", "two words"], "source"),
+    ("evaluate", ["experiments/sd15/evaluate.yaml", "-c", "experiments/sd15/rows/ours.yaml", "--data.triples",
+                  "two words"], "triples")])
+def test_a_slurm_script_starts_an_experiment(script: str, given: list[str], key: str, tmp_path: Path,
+                                             capsys: pytest.CaptureFixture[str]) -> None:
     srun = tmp_path / "srun"
     srun.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     srun.chmod(0o755)
-    script = ["bash", "experiments/slurm/train.sbatch", "experiments/sd15/stage1.yaml", "--data.source", "two words"]
-    started = run(script, cwd=ROOT, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_NTASKS_PER_NODE="8", SLURM_NNODES="2")
+    command = ["bash", f"experiments/slurm/{script}.sbatch", *given]
+    started = run(command, cwd=ROOT, PATH=f"{tmp_path}:/usr/bin:/bin", SLURM_NTASKS_PER_NODE="8", SLURM_NNODES="2")
     assert started.returncode == 0, started.stdout
     option, program, *command = started.stdout.splitlines()
     assert option == "--kill-on-bad-exit=1"  # a rank that fails alone would leave the others waiting
     config = printed_config(command, capsys)
-    assert program.endswith("/spf") and config["data"]["source"] == "two words"
+    assert program.endswith("/spf") and config["data"][key] == "two words"
     assert (config["trainer"]["devices"], config["trainer"]["num_nodes"]) == ("8", 2)

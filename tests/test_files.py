@@ -31,8 +31,8 @@ def test_what_goes_wrong_leaves_the_old_file(tmp_path: Path, error: BaseExceptio
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     write_json("old", tmp_path / "one.json")
-    with pytest.raises(OSError, match=r"one\.json was not written \(File too large\): see that there is room") as caught, \
-            room_for(1000):
+    named = r"one\.json was not written \(File too large\): see that there is room"
+    with room_for(1000), pytest.raises(OSError, match=named) as caught:
         write_json("x" * 2000, tmp_path / "one.json")
     assert caught.value.errno == errno.EFBIG
     assert read_json(tmp_path / "one.json") == "old" and len(list(tmp_path.iterdir())) == 1

@@ -1,21 +1,30 @@
 """The laws, over every registry."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from spf.backbones import BACKBONES, Backbone, load_backbone
+from spf.evaluation.encoding import Pair
+from spf.evaluation.metric import Metric
+from spf.evaluation.registry import METRICS
 from spf.method.objective import TERMS
+from spf.miniature.painter import paint
+from spf.miniature.people import base_text, draw_people, target_text
 from spf.notation import Guidance
+from spf.pictures import save_png
 from spf.text import Prompt
 from spf.tuning import TUNINGS
 from tests.laws import (
     BACKBONE_LAWS,
+    METRIC_LAWS,
     PLAIN,
     TERM_LAWS,
     TUNING_LAWS,
     BackboneLaw,
+    MetricLaw,
     TermLaw,
     TuningLaw,
     neutral_guidance_changes_nothing,
@@ -64,3 +73,25 @@ def test_tuning(name: str, law: TuningLaw, loaded: Backbone, prompt: Prompt) -> 
     backbone = loaded.frozen_copy()
     backbone.denoiser.requires_grad_(True)  # as a backbone comes
     law(TUNINGS[name](), backbone, prompt)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
+    """Three painted people, and three others in their places."""
+    folder = tmp_path_factory.mktemp("pairs")
+    people = draw_people(6, 50, ("glasses",), held_out=True)
+    files = [save_png(image, folder / f"{i}.png") for i, image in enumerate(paint(people, 128))]
+    return [Pair(str(i), files[i], files[i + 3], Prompt(base_text(people[i]), target_text("glasses")))
+            for i in range(3)]
+
+
+@cache
+def measurable(name: str) -> Metric:
+    """By the miniature's networks."""
+    return METRICS[name].load("miniature", Path(), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("law", METRIC_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", [name for name, entry in METRICS.items() if entry.miniature])
+def test_metric(name: str, law: MetricLaw, pairs: list[Pair]) -> None:
+    law(measurable(name), pairs)

@@ -47,7 +47,7 @@ TINY_RATER = Rater(
     CLIPConfig(projection_dim=64, text_config=TINY_TEXT | {"projection_dim": 64},
                vision_config=TINY_LAYERS | {"image_size": 64, "patch_size": 8, "projection_dim": 64}),
     BlipVisionConfig(**TINY_LAYERS, image_size=64, patch_size=8),
-    BlipTextConfig(**TINY_TEXT, encoder_hidden_size=192, vocab_size=100, max_position_embeddings=48, is_decoder=True))
+    BlipTextConfig(**TINY_TEXT, encoder_hidden_size=192, max_position_embeddings=48, is_decoder=True))
 
 
 def inception() -> FidInception:
@@ -109,7 +109,7 @@ def sam(name: str, image: Tensor) -> tuple[Sam, Search]:
     """
     torch.manual_seed(SEED)
     network = (_tiny_sam() if name == "tiny" else sam_model_registry[name]()).eval().requires_grad_(False)
-    search = FULL if name != "tiny" else replace(FULL, points_per_side=12)
+    search = FULL if name != "tiny" else replace(FULL, points_per_side=10)
     nn.init.normal_(network.image_encoder.pos_embed, std=4.0)
     for called, weight in network.mask_decoder.transformer.named_parameters():
         weight.data *= 6 if called.endswith("proj.weight") else 1
@@ -134,8 +134,8 @@ def _surety(network: Sam, image: Tensor) -> Tensor:
 
 def _tiny_sam() -> Sam:
     encoder = ImageEncoderViT(
-        img_size=128, embed_dim=96, depth=2, num_heads=2, out_chans=64, use_rel_pos=True, window_size=3,
-        global_attn_indexes=(1,), norm_layer=partial(nn.LayerNorm, eps=1e-6))
+        img_size=128, embed_dim=384, depth=12, num_heads=6, out_chans=64, use_rel_pos=True, window_size=7,
+        global_attn_indexes=(5, 11), norm_layer=partial(nn.LayerNorm, eps=1e-6))
     prompts = PromptEncoder(embed_dim=64, image_embedding_size=(8, 8), input_image_size=(128, 128), mask_in_chans=4)
     decoder = MaskDecoder(
         transformer_dim=64, transformer=TwoWayTransformer(depth=2, embedding_dim=64, num_heads=2, mlp_dim=64),

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,6 +52,10 @@ class Encoder:
         good = [row for row, problem in enumerate(problems) if not problem]
         return [chunk[row] for row in good], *([side[row] for row in good] for side in sides)
 
+    @cached_property
+    def _about(self) -> dict[str, Any]:
+        return self.metric.describe()  # asked once: it looks versions up
+
     def _look(self, pair: Pair, failures: dict[str, str]) -> tuple[Picture, ...]:
         """Both files, or () and a failure."""
         try:
@@ -69,7 +75,7 @@ class Encoder:
         """The encoding of each picture, kept or made; a text that says why there is none."""
         contents = [[picture.sha256 for picture in pictures], [other.sha256 for other in originals or ()],
                     [prompt.full_text for prompt in prompts if self.metric.of == "image and text"]]
-        key = content_key(self.metric.describe(), contents)
+        key = content_key(self._about, contents)
         kept = self.store.get(key, len(pictures))
         if kept is not None:
             return list(kept)

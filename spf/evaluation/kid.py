@@ -11,6 +11,7 @@ from spf.evaluation.summed import SummedMetric
 
 SUBSETS, SUBSET_SIZE, SEED = 100, 1000, 2020
 """torch-fidelity's, whose draws these are: its numbers can be compared digit by digit."""
+BLOCK = 512  # rows of kernels that are held at a time
 
 
 class KernelDistance(SummedMetric):
@@ -45,21 +46,41 @@ class KernelDistance(SummedMetric):
             return torch.tensor(torch.nan, dtype=torch.float64)
         if count <= self.subset_size:
             return kernel_distance(originals, customised)
-        draws = np.random.RandomState(SEED)
-        distances = []
-        for _ in range(self.subsets):
-            one, other = (torch.from_numpy(draws.choice(count, self.subset_size, replace=False)).to(originals.device)
-                          for _ in range(2))
-            distances.append(kernel_distance(originals[one], customised[other]))
-        return torch.stack(distances).mean()
+        drawn = self._draw(count).to(originals)
+        return kernel_distances(originals, customised, *drawn).mean()
+
+    def _draw(self, count: int) -> Tensor:
+        """Which of ``count`` pairs are in each subset, of the originals and of the customised: (2,count,S) 0 or 1."""
+        draws, drawn = np.random.RandomState(SEED), torch.zeros(2, count, self.subsets)
+        for subset in range(self.subsets):
+            for side in drawn:
+                side[draws.choice(count, self.subset_size, replace=False), subset] = 1
+        return drawn
 
 
 def kernel_distance(one: Tensor, other: Tensor) -> Tensor:
     """The unbiased squared MMD of features (m,d) and (m,d) under k(x,y) = (x.y / d + 1)^3: a scalar."""
-    count = len(one)
-    within = sum(kernel.sum() - kernel.trace() for kernel in (_kernel(one, one), _kernel(other, other)))
-    return within / (count * (count - 1)) - 2 * _kernel(one, other).mean()
+    everything = one.new_ones(len(one), 1)
+    return kernel_distances(one, other, everything, everything)[0]
 
 
-def _kernel(one: Tensor, other: Tensor) -> Tensor:
-    return (one @ other.T / one.shape[1] + 1) ** 3
+def kernel_distances(one: Tensor, other: Tensor, chosen: Tensor, others: Tensor) -> Tensor:
+    """The ``kernel_distance`` of S subsets of features (m,d) and (m,d): (S,).
+
+    ``chosen`` and ``others`` (m,S) are 1 for what is in a subset, equally many of each, else 0. Subsets overlap, so
+    each kernel of two images is computed once for all: of 100 subsets of 1000 in 5000, that is a quarter of the work.
+    """
+    count = chosen.sum(0)
+    within = _sums(one, one, chosen, chosen, diagonal=False) + _sums(other, other, others, others, diagonal=False)
+    return within / (count * (count - 1)) - 2 * _sums(one, other, chosen, others) / count**2
+
+
+def _sums(one: Tensor, other: Tensor, chosen: Tensor, others: Tensor, diagonal: bool = True) -> Tensor:
+    """Kernels of each chosen row of (m,d) with each chosen row of (n,d), added up: (S,); in blocks, for memory."""
+    total = chosen.new_zeros(chosen.shape[1])
+    for start in range(0, len(one), BLOCK):
+        kernel = (one[start:start + BLOCK] @ other.T / one.shape[1] + 1) ** 3
+        if not diagonal:
+            kernel.diagonal(start).zero_()
+        total += (chosen[start:start + BLOCK] * (kernel @ others)).sum(0)
+    return total

@@ -58,7 +58,7 @@ class Search:
     nms: float = 0.7  # IoU of boxes from which the less sure of two candidates is a duplicate
 
 
-FULL, FAST = Search(), Search(points_per_side=16, points_per_batch=256)
+FULL, FAST = Search(), Search(points_per_side=16)
 
 
 class SamMasks:

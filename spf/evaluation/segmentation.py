@@ -21,7 +21,6 @@ MakeMasks = Callable[[Tensor], Tensor]
 """An image (3,H,W) uint8 RGB -> the masks of what is seen in it, (n,H,W) bool."""
 
 SMALLEST, LARGEST = 0.001, 0.95  # shares of the image; beyond them it is a speck, or the image itself
-BLOCK = 2**16  # pixels whose floats are held at once; sums of so few are whole numbers in float32
 
 
 class SegCons(Metric):
@@ -38,7 +37,7 @@ class SegCons(Metric):
 
     def encode(self, images: Tensor, prompts: Sequence[Prompt], originals: Tensor | None) -> list[Encoding]:
         """The run lengths of each image's masks, without those too small or too large to be a thing."""
-        return [run_lengths(things(self.make_masks(image).cpu())) for image in images]
+        return [run_lengths(things(self.make_masks(image))) for image in images]
 
     def score(self, originals: Sequence[Encoding], customised: Sequence[Encoding],
               prompts: Sequence[Prompt]) -> list[dict[str, float]]:
@@ -101,31 +100,34 @@ def match(iou: Tensor) -> tuple[Tensor, Tensor]:
 
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of each of (n,H,W) with each of (m,H,W) bool: (n,m) float64, exact; 0 of two empty."""
-    both = torch.zeros(len(a), len(b), dtype=torch.float64)
-    for some, others in zip(a.flatten(1).split(BLOCK, 1), b.flatten(1).split(BLOCK, 1), strict=True):
-        both += some.float() @ others.float().T
-    either = _areas(a)[:, None] + _areas(b) - both
-    return both / either.clamp(min=1)
+    both = torch.cat([a, b]).flatten(1)
+    change = (both[:, 1:] ^ both[:, :-1]).any(0).nonzero().flatten() + 1
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), change])  # in between no mask changes: one weighted pixel
+    weights = starts.diff(append=torch.tensor([both.shape[1]])).double()  # (s,)
+    a, b = both[:, starts].double().split([len(a), len(b)])  # (n,s), (m,s)
+    common = (a * weights) @ b.T
+    either = (a @ weights)[:, None] + b @ weights - common
+    return common / either.clamp(min=1)
 
 
 def _areas(masks: Tensor) -> Tensor:
     """Pixels of each of (n,H,W) bool: (n,) float64."""
-    return masks.flatten(1).count_nonzero(1).double()
+    return masks.flatten(1).sum(1, dtype=torch.int32).double()  # summing into 64 bits is ten times slower
 
 
 def run_lengths(masks: Tensor) -> Encoding:
-    """(n,H,W) bool -> how many pixels, row by row, are outside, inside, outside, ... each mask, all int32.
+    """(n,H,W) bool -> how many pixels, row by row, are outside, inside, outside, ... each mask: int32 on the CPU.
 
     ``counts`` (k,) of all masks, each beginning with a run outside (of length 0 where the first pixel is inside);
     ``starts`` (n+1,) where each mask's counts begin and end; ``size`` (2,) is H, W.
     """
-    count, pixels = len(masks), masks.shape[1] * masks.shape[2]
     flat = masks.flatten(1)
-    change = torch.cat([flat[:, :1], flat[:, 1:] ^ flat[:, :-1]], 1)  # before the first pixel is outside
-    edges = torch.cat([torch.arange(count + 1) * pixels, change.flatten().nonzero().flatten()]).sort().values
-    runs = change.sum(1) + 1
-    starts = torch.cat([torch.zeros(1, dtype=torch.int64), runs.cumsum(0)])
-    return {"counts": edges.diff().int(), "starts": starts.int(), "size": torch.tensor(masks.shape[1:]).int()}
+    change = torch.cat([flat[:, :1], flat[:, 1:] ^ flat[:, :-1]], 1)  # what comes before the first pixel is outside
+    begins = torch.arange(len(masks) + 1, device=masks.device) * flat.shape[1]
+    edges = torch.cat([begins, change.flatten().nonzero().flatten()]).sort().values
+    runs = change.sum(1, dtype=torch.int32).cpu() + 1
+    starts = torch.cat([torch.zeros(1, dtype=torch.int32), runs.cumsum(0, dtype=torch.int32)])
+    return {"counts": edges.diff().int().cpu(), "starts": starts, "size": torch.tensor(masks.shape[1:]).int()}
 
 
 def from_run_lengths(encoding: Encoding) -> Tensor:

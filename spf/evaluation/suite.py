@@ -20,7 +20,7 @@ from spf.evaluation.portraits import Request, canonical_chunks, make_portraits, 
 from spf.evaluation.provenance import provenance
 from spf.evaluation.registry import Entry, asked, metric_entry
 from spf.evaluation.results import Findings, merged, write_result
-from spf.evaluation.store import Store
+from spf.evaluation.store import Store, content_key
 from spf.evaluation.triples import Triples
 from spf.evaluation.weights import FOLDER, WeightsAbsent, file_hash
 from spf.files import read_json, write_json
@@ -210,7 +210,8 @@ class PortraitEvaluation(LightningModule):
             made = made | training_of(self.checkpoint)
         result = write_result(file, self.row, about["base"], findings, rows, test_set, {
             **provenance(), **made, **about["sampling"], "chunk": self.trainer.datamodule.chunk,
-            "world_size": self.trainer.world_size, "device": str(self.device)})
+            "config_sha256": content_key({}, [made, findings.metrics]), "world_size": self.trainer.world_size,
+            "device": str(self.device)})
         printed = [column["key"] for column in result["columns"] if column["key"] in result["summary"]]
         self.log_dict({key: result["summary"][key]["mean"] for key in printed}, rank_zero_only=True)
         for key, failed in result["failures"].items():

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from spf.backbones import load_backbone
+from spf.customised import PREFIX
 from spf.evaluation.encoding import Pair
 from spf.evaluation.metric import Encoding, Metric
 from spf.evaluation.summed import SummedMetric
@@ -133,7 +135,21 @@ def noise_pairs(folder: Path, count: int) -> list[Pair]:
             for i in range(count)]
 
 
-@cache
 def six_triples(base: Path) -> Path:
-    """A test set of six, in three chunks of two: by the tiny model, beside its folder. To be copied, not changed."""
-    return triples(str(base), 6, base.parent / "six", steps=2, chunk=2, devices=1)
+    """A test set of six, in three chunks of two. To be copied, not changed."""
+    return some_triples(base, 6, 2)
+
+
+@cache
+def some_triples(base: Path, count: int, chunk: int) -> Path:
+    """A test set by the tiny model, beside its folder; made once."""
+    return triples(str(base), count, base.parent / f"{count}_triples", steps=2, chunk=chunk, devices=1)
+
+
+def learnt(base: Path, file: Path, seed: int = 0) -> Path:
+    """A training checkpoint of the tiny model whose every weight has moved a little."""
+    backbone, draw = load_backbone(base), torch.Generator().manual_seed(seed)
+    weights = {PREFIX + name: value + 0.02 * torch.randn(value.shape, generator=draw)
+               for name, value in backbone.denoiser.state_dict().items()}
+    torch.save({"state_dict": weights, "hyper_parameters": {"base": str(base)}, "global_step": 3}, file)
+    return file

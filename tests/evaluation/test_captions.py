@@ -64,7 +64,7 @@ def test_bad_lines_are_named(tmp_path: Path, rows: list[object], reason: str) ->
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"there is no file captions\.jsonl: give \.jsonl, \.txt or `miniature`"):
+    with pytest.raises(FileNotFoundError, match=r"no file captions\.jsonl: give \.jsonl, \.txt or `miniature`"):
         requests_of("captions.jsonl", [], 1, 0)
     (tmp_path / "a.txt").write_bytes("ein Mädchen".encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.txt is no UTF-8 .*write it again in UTF-8"):

@@ -17,7 +17,10 @@ from spf.text import Prompt
 from tests.evaluation.fakes import Apart, Blind, Brightness, Worded, noise_file, noise_pairs
 
 
-def encoded(metric: Metric, pairs: list[Pair], store: Store = Store(None)) -> tuple[dict[str, list], dict[str, str]]:
+NOWHERE = Store(None)
+
+
+def encoded(metric: Metric, pairs: list[Pair], store: Store = NOWHERE) -> tuple[dict[str, list], dict[str, str]]:
     """Both encodings by id, and the failures."""
     failures: dict[str, str] = {}
     with torch.no_grad():

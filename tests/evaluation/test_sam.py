@@ -83,7 +83,7 @@ def test_its_defaults_are_the_generator_s(sam: Sam) -> None:
     assert [library.points_per_batch, library.pred_iou_thresh, library.stability_score_thresh, library.box_nms_thresh,
             library.stability_score_offset] == [FULL.points_per_batch, FULL.predicted_iou, FULL.stability, FULL.nms, 1]
     assert np.array_equal(library.point_grids[0], SamMasks(sam).grid)
-    assert FAST == replace(FULL, points_per_side=16, points_per_batch=256)
+    assert FAST == replace(FULL, points_per_side=16)
 
 
 def test_the_same_image_has_the_same_masks_and_a_blank_one_none(sam: Sam) -> None:
