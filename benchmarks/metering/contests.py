@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import lpips
 import onnxruntime
@@ -28,7 +27,7 @@ from spf.evaluation.images import read_picture
 from spf.evaluation.inception import InceptionFeatures
 from spf.evaluation.metric import Metric
 from spf.evaluation.mps import Mps
-from spf.evaluation.open_clips import CROPPED, NORMALIZE, OpenClip
+from spf.evaluation.open_clips import NORMALIZE, OpenClip
 from spf.evaluation.perceptual import Lpips
 from spf.evaluation.sam import SamMasks
 from spf.evaluation.segmentation import SegCons
@@ -141,6 +140,6 @@ def _clip_name(name: str, real: bool) -> str:
 
 def contests(sam: str) -> Mapping[str, Build]:
     """By the metrics' names, those that are measured unless others are named; ``sam``: which one, at real sizes."""
-    return {"fid": fid, "fid_clean": fid_clean, "lpips": perceptual, "id": identity, "clip": partial(clip, "clip", ClipScore),
-            "clip_b32": partial(clip, "clip_b32", ClipScoreB32), "seg_cons": partial(seg_cons, sam), "hpsv2_1": hps,
-            "mps": mps, "image_reward": image_reward}
+    return {"fid": fid, "fid_clean": fid_clean, "lpips": perceptual, "id": identity,
+            "clip": partial(clip, "clip", ClipScore), "clip_b32": partial(clip, "clip_b32", ClipScoreB32),
+            "seg_cons": partial(seg_cons, sam), "hpsv2_1": hps, "mps": mps, "image_reward": image_reward}

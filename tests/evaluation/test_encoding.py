@@ -16,7 +16,6 @@ from spf.evaluation.store import Store
 from spf.text import Prompt
 from tests.evaluation.fakes import Apart, Blind, Brightness, Worded, noise_file, noise_pairs
 
-
 NOWHERE = Store(None)
 
 
