@@ -10,7 +10,8 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from spf.cli.environment import slurm
-from spf.evaluation.suite import PortraitEvaluation, TripleData
+from spf.evaluation.suite import PortraitEvaluation
+from spf.evaluation.triple_data import TripleData
 
 
 class EvaluationCLI(LightningCLI):

@@ -1,14 +1,16 @@
 """A model's portraits of a list of prompts and seeds, on disk: the same files for any number of ranks, resumable."""
 
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from spf.backbones import Backbone
+from spf.files import read_json, write_json
 from spf.notation import Guidance
 from spf.pictures import save_png
 from spf.sampling import CHUNK, generate
@@ -74,6 +76,24 @@ def make_portraits(backbone: Backbone, chunk: Sequence[Request], folder: Path, s
         if request in missing:
             save_png(image, portrait_file(folder, request))
     return len(missing)
+
+
+def claim(note: Path, order: Mapping[str, Any], folder: Path) -> None:
+    """``folder`` holds the portraits of one model, made in one way: that of the ``order``, kept in ``note``.
+
+    Portraits of an older checkpoint in the same place are put aside. Raises ValueError where the rest has changed.
+    """
+    before = read_json(note) if note.is_file() else order
+    changed = [key for key in order if key not in ("row", "originals") and before.get(key) != order[key]]
+    if changed == ["checkpoint_sha256"]:
+        print(f"{order['checkpoint']} is newer than these portraits: they are put aside in {folder}.old")
+        shutil.rmtree(f"{folder}.old", ignore_errors=True)
+        if folder.is_dir():
+            folder.rename(f"{folder}.old")
+    elif changed:
+        raise ValueError(f"{note.parent} holds portraits made with another {', '.join(changed)}: give another "
+                         "--run, or remove it")
+    write_json(order, note)
 
 
 def _autocast(backbone: Backbone, sampling: Sampling) -> torch.autocast:

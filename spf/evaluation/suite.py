@@ -1,62 +1,27 @@
 """``spf test``: from the test triples to customised portraits, from the pairs to numbers, on any number of devices."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jsonargparse.typing import PositiveInt
-from lightning import LightningDataModule, LightningModule
-from torch.utils.data import DataLoader
+from lightning import LightningModule
 
 from spf.backbones import load_backbone
 from spf.customised import load_lineage, training_of, weights_hash
 from spf.evaluation.encoding import Pair
 from spf.evaluation.images import PictureError, look_at
 from spf.evaluation.measuring import Share, measure
-from spf.evaluation.portraits import Request, canonical_chunks, make_portraits, portrait_file
+from spf.evaluation.portraits import Request, claim, make_portraits, portrait_file
 from spf.evaluation.provenance import provenance
 from spf.evaluation.registry import Entry, asked, metric_entry
 from spf.evaluation.results import Findings, merged, write_result
 from spf.evaluation.store import Store, content_key
 from spf.evaluation.triples import Triples
 from spf.evaluation.weights import FOLDER, WeightsAbsent, file_hash
-from spf.files import read_json, write_json
 from spf.notation import Guidance
 from spf.portraits.formats import IMAGE_TYPES
-
-
-class TripleData(LightningDataModule):
-    """The test triples, in canonical chunks; no sample is repeated to even out the ranks.
-
-    Args:
-        triples: folder of a test set that `spf triples` has made.
-        chunk: portraits made at a time; default: as the originals were, since another one changes their last bits.
-        limit: use the first so many triples only.
-    """
-
-    def __init__(self, triples: str = "runs/triples", chunk: PositiveInt | None = None,
-                 limit: PositiveInt | None = None) -> None:
-        super().__init__()
-        self.source, self.chunk, self.limit = triples, chunk, limit
-
-    def setup(self, stage: str) -> None:
-        self.triples = Triples.load(self.source, self.limit)
-        self.chunk = self.chunk or self.triples.manifest["chunk"]
-
-    def test_dataloader(self) -> DataLoader:
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        chunks = canonical_chunks(self.triples.requests, self.chunk)
-        # all ranks have equally many turns, some with nothing to make: one without any would skip what all do together
-        chunks += [()] * (-len(chunks) % world)
-        return DataLoader(chunks[rank::world], batch_size=None, collate_fn=list)
-
-    def transfer_batch_to_device(self, batch: Sequence[Request], device: torch.device,
-                                 dataloader_idx: int) -> Sequence[Request]:
-        """Requests are words and seeds: they stay."""
-        return batch
 
 
 class PortraitEvaluation(LightningModule):
@@ -120,25 +85,14 @@ class PortraitEvaluation(LightningModule):
 
     def _claim(self, note: Path) -> None:
         """A run directory holds the portraits of one model, made in one way."""
-        order = {"row": self.row, "originals": str(self.triples.folder), "reads": self.reads, "ema": self.ema,
-                 "checkpoint": self.checkpoint, "guidance": _named(self.guidance), "base": self.base,
-                 "checkpoint_sha256": file_hash(Path(self.checkpoint)) if Path(self.checkpoint or "").is_file() else "",
-                 "test_set": self.triples.manifest["sha256"], "sampling": asdict(self.triples.sampling),
-                 "chunk": self.trainer.datamodule.chunk}
-        self.order = order
-        if not self.trainer.is_global_zero:
-            return
-        before = read_json(note) if note.is_file() else order
-        changed = [key for key in order if key not in ("row", "originals") and before.get(key) != order[key]]
-        if changed == ["checkpoint_sha256"]:  # the same place, trained anew
-            print(f"{self.checkpoint} is newer than these portraits: they are put aside in {self.portraits}.old")
-            shutil.rmtree(f"{self.portraits}.old", ignore_errors=True)
-            if self.portraits.is_dir():
-                self.portraits.rename(f"{self.portraits}.old")
-        elif changed:
-            raise ValueError(f"{note.parent} holds portraits made with another {', '.join(changed)}: give another "
-                             "--run, or remove it")
-        write_json(order, note)
+        self.order = {
+            "row": self.row, "originals": str(self.triples.folder), "reads": self.reads, "ema": self.ema,
+            "checkpoint": self.checkpoint, "guidance": _named(self.guidance), "base": self.base,
+            "checkpoint_sha256": _contents(self.checkpoint),
+            "test_set": self.triples.manifest["sha256"], "sampling": asdict(self.triples.sampling),
+            "chunk": self.trainer.datamodule.chunk}
+        if self.trainer.is_global_zero:
+            claim(note, self.order, self.portraits)
 
     def _customised(self) -> torch.nn.Module:
         base = self.base or self.triples.manifest["base"]
@@ -223,6 +177,14 @@ def _named(guidance: Guidance | None) -> str:
     """Its class and its options; what it prints by itself may hold an address, which no second start has again."""
     kind = type(guidance)
     return str(guidance and f"{kind.__module__}:{kind.__qualname__} {vars(guidance)}")
+
+
+def _contents(checkpoint: str | None) -> str:
+    """SHA-256 of a file, or of all weights of a folder; nothing for what the hub keeps under this name."""
+    path = Path(checkpoint or "")
+    if path.is_file():
+        return file_hash(path)
+    return content_key({}, [file_hash(file) for file in sorted(path.rglob("*.safetensors"))]) if checkpoint else ""
 
 
 def _hashes(pair: Pair) -> dict[str, str]:

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,8 +13,8 @@ from PIL import Image
 from spf.backbones import Backbone
 from spf.evaluation import registry
 from spf.evaluation.registry import Entry
-from spf.evaluation.suite import PortraitEvaluation, TripleData
-from spf.evaluation.triples import Triples
+from spf.evaluation.suite import PortraitEvaluation
+from spf.evaluation.triple_data import TripleData
 from spf.notation import Guidance
 from spf.report.results import read_result
 from tests.evaluation.fakes import Apart, Blind, Brightness, learnt, six_triples
@@ -190,18 +188,3 @@ def test_originals_of_another_model_are_spoken_of(originals: Path, tmp_path: Pat
     backbone.save(tmp_path / "other")
     measured(originals, tmp_path / "run", base=tmp_path / "other", limit=2)
     assert "which is not the model that was customised" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_every_request_is_dealt_out_once(originals: Path, world: int) -> None:
-    turns: list[list[Sequence[Any]]] = []
-    for rank in range(world):
-        data = TripleData(str(originals))
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=world)
-        data.setup("test")
-        turns.append(list(data.test_dataloader()))
-    assert len({len(some) for some in turns}) == 1, "all ranks have equally many turns"
-    dealt = [request for some in turns for chunk in some for request in chunk]
-    assert sorted(dealt, key=lambda request: request.seed) == Triples.load(originals).requests
-    assert {len(chunk) for some in turns for chunk in some} <= {0, 2}
-    assert TripleData(str(originals), chunk=4).chunk == 4 and data.chunk == 2
