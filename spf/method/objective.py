@@ -12,7 +12,10 @@ from spf.notation import AttentionRecord, Term
 
 @dataclass
 class Step:
-    """What one training step has to say, filled in the order of Algorithm 1 as far as its terms need it."""
+    """What one training step has to say, filled in the order of Algorithm 1 as far as its terms need it.
+
+    What only the terms of other methods read stands at the end.
+    """
 
     output: Tensor  # (B,C,h,w) epsilon_theta' or v_theta' of the response path
     target: Tensor  # (B,C,h,w) what it should be
@@ -23,6 +26,12 @@ class Step:
     one_step_image: Tensor | None = None  # (b,E) tau_vision(x_{t->0}) of the b samples that are decoded
     portrait: Tensor | None = None  # (b,E) tau_vision(x_0)
     target_text: Tensor | None = None  # (b,E) tau_text(E_tar)
+    phrase_tokens: Tensor | None = None  # (B,T,P) 1/|tokens of phrase i| in its rows; the last is the target text
+    masks: Tensor | None = None  # (B,P,R,R) where each of them is; empty where that is not known
+    prior_output: Tensor | None = None  # (B,C,h,w) epsilon_theta' of noised portraits by the original, on base text
+    prior_target: Tensor | None = None  # (B,C,h,w) what it should be
+    base_output: Tensor | None = None  # (B,C,h,w) epsilon_theta' of x_t on base text
+    reference_output: Tensor | None = None  # (B,C,h,w) epsilon_theta of x_t on base text
 
 
 @dataclass(frozen=True)
@@ -44,13 +53,18 @@ class Objective:
     direct_clip: float = 0.0
 
     @property
+    def known(self) -> Mapping[str, Term]:
+        """The terms that there are fields for, by name."""
+        return TERMS
+
+    @property
     def terms(self) -> list[Term]:
         """Those with a weight."""
-        return [term for term in TERMS.values() if getattr(self, term.name)]
+        return [term for term in self.known.values() if getattr(self, term.name)]
 
-    def needs(self, what: str) -> bool:
-        """Whether some term needs ``what``: "alignment" of the two paths, or the one-step "image"."""
-        return any(term.needs == what for term in self.terms)
+    def needs(self, *what: str) -> bool:
+        """Whether some term needs one of these, see ``Term``."""
+        return any(term.needs in what for term in self.terms)
 
     def __call__(self, step: Step) -> dict[str, Tensor]:
         """The terms by name, (B,) each or (b,) of the decoded samples, not yet weighted."""
@@ -73,4 +87,4 @@ TERMS: Mapping[str, Term] = {term.name: term for term in (
     Term("enhanced", "Eq. 11", "image", lambda s: enhanced(s.one_step_image, s.portrait, s.target_text)),
     Term("direct_clip", "Eq. 9", "image", lambda s: direct_clip(s.one_step_image, s.target_text)),
 )}
-"""Everything that can be minimised, by name; ``Objective`` has a field for each."""
+"""The paper's terms, by name; ``Objective`` has a field for each."""

@@ -53,7 +53,7 @@ class AlignmentMonitor(Callback):
 class ControlPanel(Callback):
     """Every N steps, for the first portraits of the data: portrait, M, phrase maps with gamma, SFCM, one-step image.
 
-    Panels go to TensorBoard and to ``panels/`` in the run directory.
+    Panels go to TensorBoard and to ``panels/`` in the run directory; a baseline that needs nothing of this has none.
 
     Args:
         every_n_steps: in optimizer steps; 0 makes none.
@@ -67,13 +67,13 @@ class ControlPanel(Callback):
     @rank_zero_only
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """The panel of the step that the run begins with."""
-        if isinstance(module, DualPathAlignment) and self.every_n_steps:
+        if self.every_n_steps and _sees(module):
             self._show(trainer, module)
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         due = self.every_n_steps and trainer.global_step % self.every_n_steps == 0
-        if due and trainer.global_step != self._shown and isinstance(module, DualPathAlignment):
+        if due and trainer.global_step != self._shown and _sees(module):
             self._show(trainer, module)
 
     def _show(self, trainer: Trainer, module: DualPathAlignment) -> None:
@@ -86,6 +86,10 @@ class ControlPanel(Callback):
             save_png(picture, Path(trainer.default_root_dir) / "panels" / f"step_{trainer.global_step:06d}.png")
         except OSError as error:  # a picture is not worth the training
             print(f"the panel of step {trainer.global_step} was not written: {error}", flush=True)
+
+
+def _sees(module: LightningModule) -> bool:
+    return isinstance(module, DualPathAlignment) and module.images is not None
 
 
 def panel(portraits: Tensor, look: Look) -> Tensor:

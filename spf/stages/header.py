@@ -62,9 +62,11 @@ def _stage2(h: Any) -> dict[str, str]:
     """What only stage 2 has."""
     if "objective" not in h:
         return {}
-    terms = " + ".join(f"{weight:g} {name}" for name, weight in h["objective"].items() if weight)
+    weights = {name: weight for name, weight in h["objective"].items() if weight}
+    terms = " + ".join(f"{weight:g} {name}" for name, weight in weights.items())
+    decoded = f"; {h['decoded_share']:.0%} of the one-step images decoded by {h['decoder']}"
     return {"response": f"starts from {h['start'] or 'the original'}, {h['tuning']['name']} learns",
-            "objective": f"{terms}; {h['decoded_share']:.0%} of the one-step images decoded by {h['decoder']}"}
+            "objective": terms + decoded * bool({"enhanced", "direct_clip"} & weights.keys())}
 
 
 def forecast(seconds: float, left: int) -> str:

@@ -31,6 +31,12 @@ def draw(process: Process, shape: tuple[int, int, int], ids: Sequence[str], seed
     return Draws(torch.cat(t), torch.stack(noise), torch.stack(posterior), [c >= caption_dropout for c in chance])
 
 
+def chosen(count: int, ids: Sequence[str], seed: int, epochs: Sequence[int]) -> list[int]:
+    """Which of ``count`` things each sample is given in its epoch, from 0."""
+    generators = [_generator(seed, epoch, f"{name}/choice") for name, epoch in zip(ids, epochs, strict=True)]
+    return [int(torch.randint(count, (), generator=generator)) for generator in generators]
+
+
 def _draw_one(process: Process, shape: tuple[int, int, int],
               generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
     t = process.times(1, generator)

@@ -7,6 +7,9 @@ from torch.nn import functional
 from spf.method.objective import Step
 from spf.notation import AttentionRecord
 
+PHRASE_TOKENS = torch.tensor([[0, 0], [0.5, 0], [0.5, 0], [0, 1], [0, 0]])
+"""(T,P): a phrase of two tokens, and a target text of one."""
+
 
 def random_record(batch: int = 2, heads: int = 2, tokens: int = 5, width: int = 4, grid: tuple[int, int] = (3, 4),
                   joint: bool = False) -> AttentionRecord:
@@ -34,5 +37,8 @@ def random_step(batch: int = 3, joint: bool = False) -> Step:
     output, target = torch.randn(2, batch, 4, 8, 8)
     one_step_image, portrait, target_text = functional.normalize(torch.randn(3, batch, 6), dim=-1)
     base_tokens = torch.tensor([False, True, True, True, False]).expand(batch, -1)
-    return Step(output, target, reference, response, base_tokens, 0.1 + 0.8 * torch.rand(batch, 8, 8), one_step_image,
-                portrait, target_text)
+    sfcm, masks = 0.1 + 0.8 * torch.rand(batch, 8, 8), (torch.rand(batch, 2, 8, 8) > 0.9).float()
+    masks[:, :, 0, 0] = 1
+    prior_output, prior_target, base_output, reference_output = torch.randn(4, batch, 4, 8, 8)
+    return Step(output, target, reference, response, base_tokens, sfcm, one_step_image, portrait, target_text,
+                PHRASE_TOKENS.expand(batch, -1, -1), masks, prior_output, prior_target, base_output, reference_output)

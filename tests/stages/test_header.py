@@ -61,10 +61,10 @@ def test_the_forecast_is_in_hours() -> None:
 
 def test_stage_2_says_what_it_starts_from_learns_and_minimises(
         tiny_sd15: Path, portraits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    stage = DualPathAlignment(base=str(tiny_sd15), objective=Objective(m_fine=0, enhanced=0))
+    stage = DualPathAlignment(base=str(tiny_sd15), objective=Objective(m_fine=0))
     Trainer(max_steps=1, default_root_dir=tmp_path, logger=False, enable_progress_bar=False, accelerator="cpu",
             enable_checkpointing=False, enable_model_summary=False, callbacks=[RunHeader()],
             ).fit(stage, PortraitData(str(portraits), 64, 2, num_workers=0))
     said = capsys.readouterr().out
     assert "starts from the original, CrossAttention learns" in said
-    assert "1 diffusion + 0.2 m_text; 100% of the one-step images decoded by vae" in said
+    assert "1 diffusion + 0.2 m_text + 0.6 enhanced; 100% of the one-step images decoded by vae" in said

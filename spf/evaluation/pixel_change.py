@@ -1,0 +1,27 @@
+"""How far a baseline that trains moves the portraits: beside the same training with its own terms at 0."""
+
+from pathlib import Path
+
+from spf.evaluation.images import PictureError, look_at, read_picture
+
+
+def mean_pixel_change(portraits: Path, neutral: Path) -> float:
+    """The mean absolute difference of all portraits' pixels, in 8-bit steps, [0,255]; of guidances ``effect`` says it.
+
+    Args:
+        portraits: PNGs of the baseline, such as the ``portraits`` of a `spf test` run.
+        neutral: of the same test triples and seeds at neutral strength (TokenCompose: standard fine-tuning).
+
+    Raises PictureError where one lacks a portrait of the other, or two differ in size.
+    """
+    names = sorted({file.name for folder in (portraits, neutral) for file in folder.glob("*.png")})
+    if not names:
+        raise PictureError(f"{portraits} and {neutral} hold no portraits (PNG): make them by `spf test`")
+    return sum(_change(portraits / name, neutral / name) for name in names) / len(names)
+
+
+def _change(one: Path, other: Path) -> float:
+    before, after = (read_picture(look_at(file).path).float() for file in (one, other))
+    if before.shape != after.shape:
+        raise PictureError(f"{one} and {other} are not of one size: give portraits of the same test triples")
+    return float((before - after).abs().mean())
