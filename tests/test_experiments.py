@@ -75,6 +75,19 @@ def leaves(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield here, value.rsplit(".", 1)[-1] if key == "class_path" else value
 
 
+@pytest.mark.parametrize("file", [file for file in EXPERIMENTS if file.parent.name == "ablations"], ids=str)
+def test_every_ablation_differs_from_its_parent_in_one_key(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its parent is what its command lays it over; the options of another class come with it."""
+    command = arguments(file)
+    place = command.index(file.as_posix())
+    assert command[place - 1] == "-c" and "-c" not in command[place:], "an ablation is laid over all others"
+    theirs, ours = (dict(leaves(printed_config(some, capsys)))
+                    for some in (command[:place - 1] + command[place + 1:], command))
+    changed = {key for key in theirs.keys() | ours.keys() if theirs.get(key, "absent") != ours.get(key, "absent")}
+    classes = [key.removesuffix("class_path") for key in changed if key.endswith(".class_path")]
+    assert len({next(filter(key.startswith, classes), key) for key in changed}) == 1
+
+
 @every_experiment
 def test_a_misspelt_key_is_an_error(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, copy = yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), tmp_path / "misspelt.yaml"

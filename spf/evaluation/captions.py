@@ -7,6 +7,7 @@ from typing import Any
 
 from spf.evaluation.portraits import Request
 from spf.miniature.people import PHRASE_PARTS, TARGETS, base_text, draw_people, phrase, target_text
+from spf.portraits.reader import read_portraits
 from spf.text import Prompt
 
 
@@ -14,8 +15,9 @@ def requests_of(captions: str, targets: Sequence[str], count: int, seed: int) ->
     """``count`` requests; the i-th has the seed ``seed + i``, and does not depend on ``count``.
 
     Args:
-        captions: ``miniature`` (people whom no training sees), or a file: .jsonl with ``base_text`` and perhaps
-            ``target_text``, ``phrases``, ``id``; or .txt with a caption a line.
+        captions: ``miniature`` (people whom no training sees); or a file: .jsonl with ``base_text`` and perhaps
+            ``target_text``, ``phrases``, ``id``, or .txt with a caption a line; or a folder of portraits, whose
+            captions are taken (for priors, not for a test).
         targets: texts, or .txt files with one a line, or names of the painted world's targets; they take turns where
             the captions bring no target of their own.
         count: how many; fewer where the file holds fewer.
@@ -55,6 +57,9 @@ def _given(target: str) -> list[str]:
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
+    if file.is_dir():
+        rows = read_portraits(file).select_columns(["base_text", "target_text", "phrases", "problem"])
+        return [row for row in rows if not row["problem"]]
     if file.suffix != ".jsonl":
         return [{"base_text": line} for _, line in _lines(file)]
     rows = []
@@ -72,7 +77,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
 def _lines(file: Path) -> list[tuple[int, str]]:
     """What is not blank, and the number of its line."""
     if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}: give .jsonl, .txt or `miniature`")
+        raise FileNotFoundError(f"there is no file {file}: give .jsonl, .txt or `miniature`, or a folder of portraits")
     try:
         lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:

@@ -86,7 +86,8 @@ def triples(
         base: the original model: a short name, a diffusers folder, a hub name or a single file.
         count: triples (the paper: 5,000).
         out: folder of the set; what is there already is not made again.
-        captions: `miniature`, or a .jsonl (base_text, and perhaps target_text, phrases, id) or .txt file.
+        captions: `miniature`, a .jsonl (base_text, and perhaps target_text, phrases, id) or .txt file, or a folder of
+            portraits whose base texts are taken: so the priors of prior preservation are made.
         targets: target texts, or .txt files of them, or names of the painted world's targets; they take turns.
         seed: of the first portrait; the others count up from it.
         steps: solver steps.

@@ -7,7 +7,8 @@ import pytest
 
 from spf.evaluation.captions import requests_of
 from spf.evaluation.portraits import Request
-from spf.miniature.people import TARGETS
+from spf.miniature.people import TARGETS, base_text
+from spf.miniature.shards import Order, paint_portraits
 from spf.text import Prompt, phrase_spans
 
 ROW = {"base_text": "a man", "target_text": "old"}
@@ -69,3 +70,12 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes("ein Mädchen".encode("latin-1"))
     with pytest.raises(ValueError, match=r"a\.txt is no UTF-8 .*write it again in UTF-8"):
         requests_of(str(tmp_path / "a.txt"), ["old"], 1, 0)
+
+
+def test_the_captions_of_portraits_may_be_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets")
+    source = paint_portraits(tmp_path / "p", 3)
+    requests, people = requests_of(str(source), (), 2, 5), Order.of(source).people(0, 2)
+    assert [request.prompt.base_text for request in requests] == [base_text(person) for person in people]
+    assert [request.seed for request in requests] == [5, 6] and requests[0].prompt.phrases
+    assert {request.prompt.target_text for request in requests} == {TARGETS["glasses"][0]}

@@ -6,6 +6,7 @@ from lightning import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from spf.baselines.objective import AnyObjective
 from spf.portraits.datamodule import PortraitData
 from spf.stages.alignment_watch import AlignmentMonitor, ControlPanel
 from spf.stages.dual_path import DualPathAlignment
@@ -36,3 +37,12 @@ def test_panels_and_terms_reach_tensorboard(tiny_sd15: Path, portraits: Path, tm
     assert {"sfcm/mean", "sfcm/share_above_half"} <= tags and any(tag.startswith("by_time/m_fine") for tag in tags)
     raw, weighted = (events.Scalars(f"{kind}/m_text")[0].value for kind in ("loss", "weighted"))
     assert weighted == pytest.approx(0.2 * raw)
+
+
+def test_a_baseline_that_sees_no_maps_has_no_panels(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    stage = DualPathAlignment(base=str(tiny_sd15), objective=AnyObjective(m_text=0, m_fine=0, enhanced=0))
+    Trainer(max_steps=1, default_root_dir=tmp_path, logger=TensorBoardLogger(tmp_path, name="", version=""),
+            callbacks=[AlignmentMonitor(), ControlPanel(1, 1)], log_every_n_steps=1, enable_progress_bar=False,
+            enable_checkpointing=False, enable_model_summary=False, accelerator="cpu",
+            ).fit(stage, PortraitData(str(portraits), 64, 2, num_workers=0))
+    assert not (tmp_path / "panels").exists() and not EventAccumulator(str(tmp_path)).Reload().Tags()["images"]

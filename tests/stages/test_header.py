@@ -9,7 +9,7 @@ from spf.portraits.datamodule import PortraitData
 from spf.stages.dual_path import DualPathAlignment
 from spf.stages.ema import Ema
 from spf.stages.fine_tuning import StandardFineTuning
-from spf.stages.header import RunHeader, forecast
+from spf.stages.header import RunHeader, _stage2, forecast
 
 
 class Rates(Callback):
@@ -68,3 +68,9 @@ def test_stage_2_says_what_it_starts_from_learns_and_minimises(
     said = capsys.readouterr().out
     assert "starts from the original, CrossAttention learns" in said
     assert "1 diffusion + 0.2 m_text + 0.6 enhanced; 100% of the one-step images decoded by vae" in said
+
+
+def test_who_decodes_nothing_says_nothing_of_it() -> None:
+    h = {"start": None, "tuning": {"name": "Full"}, "decoder": "vae", "decoded_share": 1.0,
+         "objective": {"diffusion": 1.0, "token": 1e-3, "enhanced": 0.0}}
+    assert _stage2(h) == {"response": "starts from the original, Full learns", "objective": "1 diffusion + 0.001 token"}

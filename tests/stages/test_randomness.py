@@ -1,7 +1,7 @@
 import torch
 
 from spf.backbones.process import Diffusion
-from spf.stages.randomness import draw
+from spf.stages.randomness import chosen, draw
 
 PROCESS = Diffusion({"num_train_timesteps": 1000, "beta_schedule": "linear"})
 SHAPE = (4, 8, 8)
@@ -29,3 +29,12 @@ def test_draws_have_their_distributions() -> None:
 
 def test_without_dropout_every_text_is_kept() -> None:
     assert all(draw(PROCESS, SHAPE, [str(i) for i in range(200)], 0, [0] * 200).keep_text)
+
+
+def test_what_is_chosen_depends_on_seed_epoch_and_id_alone_and_spreads_evenly() -> None:
+    ids = [str(i) for i in range(3000)]
+    first = chosen(3, ids, 0, [0] * 3000)
+    assert chosen(3, ids[::-1], 0, [0] * 3000) == first[::-1] and min(first) == 0 and max(first) == 2
+    assert all(900 < first.count(one) < 1100 for one in range(3))
+    for others in (chosen(3, ids, 1, [0] * 3000), chosen(3, ids, 0, [1] * 3000)):
+        assert 900 < sum(a == b for a, b in zip(first, others, strict=True)) < 1100
