@@ -25,14 +25,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
-"""(x_t (B,C,h,w), t (B,)) -> the model's output (B,C,h,w), prompt and guidance scale already applied."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +116,30 @@ class Tuning:
         """Once after every optimizer step."""
 
 
+class Denoise(Protocol):
+    """What a guidance sees of one step of sampling: the model, prompt and guidance scale already applied."""
+
+    step: int  # from 0
+    steps: int
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The output (B,C,h,w) for x_t (B,C,h,w), t (B,), under classifier-free guidance."""
+
+    def attention(self, x_t: Tensor, t: Tensor) -> tuple[AttentionRecord, ...]:
+        """What the model's layers see at x_t with the prompts, the negative half left out; gradients flow to x_t."""
+
+
 class Guidance:
     """Seam: what is changed while generating. This neutral one changes nothing; a method overrides either half.
 
-    Floor 0 cannot name floors above it: ``texts`` are ``spf.text.Prompt``, ``backbone`` is a ``Backbone``.
+    A method is a dataclass whose public fields are its options. One is ``strength``, by which whatever it adds is
+    multiplied: 0 changes nothing, bit for bit. Floor 0 cannot name floors above it: ``texts`` are
+    ``spf.text.Prompt``, ``backbone`` is a ``Backbone``.
     """
+
+    def edits(self, text: Any) -> bool:
+        """Whether there is something to change for this prompt: what it cannot read stays as it is, and is counted."""
+        return False
 
     def edit(self, texts: Sequence[Any], conditions: Conditions, backbone: Any) -> Conditions:
         """Once per batch, before the first step: edited conditions of the prompts (the negative half is not seen)."""

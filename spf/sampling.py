@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from spf.backbones.base import Backbone
-from spf.notation import Conditions, Denoise, Guidance
+from spf.notation import AttentionRecord, Conditions, Guidance
 from spf.text import Prompt
 
 CHUNK = 4
@@ -42,6 +43,7 @@ def _draw(generators: Sequence[torch.Generator], shape: tuple[int, int, int]) ->
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])  # (B,C,h,w)
 
 
+@torch.inference_mode(False)  # a guidance may take gradients: not of what inference mode, a trainer's, has made
 @torch.no_grad()
 def generate(
     backbone: Backbone,
@@ -104,28 +106,43 @@ def _sample(
 ) -> Tensor:
     """x_0 (B,C,h,w) of one chunk."""
     conditions = guidance.edit(prompts, backbone.condition(prompts), backbone)
-    denoise = _denoise(backbone, conditions, solver, guidance_scale)
+    denoise = _Denoise(backbone, conditions, solver, guidance_scale)
     takes_noise = "generator" in inspect.signature(solver.step).parameters
     noise_source = {"generator": generators} if takes_noise else {}
     x_t = _draw(generators, shape).to(backbone.device) * solver.init_noise_sigma
-    for t in solver.timesteps:
+    for step, t in enumerate(solver.timesteps):
+        denoise.step = step
         output = guidance.adjust(x_t, t.expand(len(x_t)), denoise)
         x_t = solver.step(output, t, x_t, **noise_source).prev_sample
     return x_t
 
 
-def _denoise(backbone: Backbone, conditions: Conditions, solver: Any, guidance_scale: float) -> Denoise:
-    def conditional(x_t: Tensor, t: Tensor) -> Tensor:
-        return backbone.denoise(solver.scale_model_input(x_t, t[0]), t, conditions).output.float()
+@dataclass
+class _Denoise:
+    """``spf.notation.Denoise`` of one chunk; the solver scales what the model reads."""
 
-    if guidance_scale <= 1:
-        return conditional
-    both = backbone.condition([Prompt("")] * len(conditions.sequence)).followed_by(conditions)
+    backbone: Backbone
+    conditions: Conditions
+    solver: Any
+    guidance_scale: float
+    step: int = 0
 
-    def guided(x_t: Tensor, t: Tensor) -> Tensor:
-        x_t = solver.scale_model_input(x_t, t[0])
-        output = backbone.denoise(torch.cat([x_t, x_t]), torch.cat([t, t]), both).output.float()
+    def __post_init__(self) -> None:
+        empty = [Prompt("")] * len(self.conditions.sequence)
+        self._both = self.backbone.condition(empty).followed_by(self.conditions) if self.guidance_scale > 1 else None
+
+    @property
+    def steps(self) -> int:
+        return len(self.solver.timesteps)
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        x_t = self.solver.scale_model_input(x_t, t[0])
+        if self._both is None:
+            return self.backbone.denoise(x_t, t, self.conditions).output.float()
+        output = self.backbone.denoise(torch.cat([x_t, x_t]), torch.cat([t, t]), self._both).output.float()
         without, with_text = output.chunk(2)
-        return without + guidance_scale * (with_text - without)
+        return without + self.guidance_scale * (with_text - without)
 
-    return guided
+    def attention(self, x_t: Tensor, t: Tensor) -> tuple[AttentionRecord, ...]:
+        x_t = self.solver.scale_model_input(x_t, t[0])
+        return self.backbone.denoise(x_t, t, self.conditions, capture=True).attention

@@ -1,8 +1,8 @@
 """Laws: assertions that hold for everything registered. A new entry of a registry is tested by them as it is.
 
 A backbone's laws take a small backbone and a prompt with base text, target text and at least one phrase; a term's a
-step that holds all that any term may need; a tuning's a small backbone and such a prompt; a metric's the metric and
-pairs of different portraits.
+step that holds all that any term may need; a tuning's a small backbone and such a prompt, and so does a guidance's,
+which is a dataclass; a metric's the metric and pairs of different portraits.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,6 +28,7 @@ from tests.evaluation.ranks import over_ranks
 BackboneLaw = Callable[[Backbone, Prompt, Path], None]
 TermLaw = Callable[[Term, Step], None]
 TuningLaw = Callable[[Tuning, Backbone, Prompt], None]
+GuidanceLaw = Callable[[Guidance, Backbone, Prompt], None]
 MetricLaw = Callable[[Metric, Sequence[Pair]], None]
 
 
@@ -147,6 +148,41 @@ def neutral_guidance_changes_nothing(guidance: Guidance, backbone: Backbone, pro
     assert torch.equal(plain, generate(backbone, [prompt], [0], guidance=guidance, **options))
     conditions = backbone.condition([prompt])
     assert isinstance(guidance.edit([prompt], conditions, backbone), Conditions)
+
+
+GUIDED = {"steps": 5, "chunk": 2, "progress": False}  # STORM moves x_t in the second and third of five steps
+
+
+def strength_zero_changes_nothing(guidance: Guidance, backbone: Backbone, prompt: Prompt) -> None:
+    neutral = replace(guidance, strength=0.0)
+    plain = generate(backbone, [prompt], [0], **GUIDED)
+    assert torch.equal(plain, generate(backbone, [prompt], [0], guidance=neutral, **GUIDED))
+    neutral_guidance_changes_nothing(neutral, backbone, prompt)
+
+
+def what_it_edits_changes_and_nothing_else(guidance: Guidance, backbone: Backbone, prompt: Prompt) -> None:
+    prompts = [prompt, Prompt(""), prompt, Prompt("laughing")]
+    plain, changed = (generate(backbone, prompts, range(4), guidance=one, **GUIDED) for one in (None, guidance))
+    moved = (plain != changed).flatten(1).any(1)
+    assert moved.tolist() == [guidance.edits(text) for text in prompts] == [True, False, True, False]
+    assert changed.isfinite().all() and 0 <= changed.min() <= changed.max() <= 1
+
+
+def an_image_depends_on_its_prompt_and_seed_alone(guidance: Guidance, backbone: Backbone, prompt: Prompt) -> None:
+    """Not on those made beside it, on its place among them or on rows that pad; nor on what was made before."""
+    other, third = Prompt("a man in a red shirt", "wearing a striped scarf"), Prompt("")
+    first = generate(backbone, [prompt, other], [1, 2], guidance=guidance, **GUIDED)[0]
+    again = generate(backbone, [third, prompt, prompt], [3, 1, 1], guidance=guidance, **GUIDED)[1:]
+    for image in again:
+        steps = ((image - first) * 255).abs().round().amax(0)  # (H,W), in 8-bit steps
+        assert steps.max() <= 1 and steps.bool().float().mean() <= 1e-3
+
+
+GUIDANCE_LAWS: tuple[GuidanceLaw, ...] = (
+    strength_zero_changes_nothing,
+    what_it_edits_changes_and_nothing_else,
+    an_image_depends_on_its_prompt_and_seed_alone,
+)
 
 
 def plain_text_response(record: AttentionRecord) -> Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from spf.backbones import BACKBONES, Backbone, load_backbone
+from spf.baselines import GUIDANCES
 from spf.evaluation.encoding import Pair
 from spf.evaluation.metric import Metric
 from spf.evaluation.registry import METRICS
@@ -19,11 +20,13 @@ from spf.text import Prompt
 from spf.tuning import TUNINGS
 from tests.laws import (
     BACKBONE_LAWS,
+    GUIDANCE_LAWS,
     METRIC_LAWS,
     PLAIN,
     TERM_LAWS,
     TUNING_LAWS,
     BackboneLaw,
+    GuidanceLaw,
     MetricLaw,
     TermLaw,
     TuningLaw,
@@ -45,8 +48,14 @@ def test_backbone(kind: str, law: BackboneLaw, request: pytest.FixtureRequest, p
     law(load_backbone(request.getfixturevalue(TINY[kind])), prompt, tmp_path)
 
 
-def test_guidance(backbone: Backbone, prompt: Prompt) -> None:
+def test_no_guidance(backbone: Backbone, prompt: Prompt) -> None:
     neutral_guidance_changes_nothing(Guidance(), backbone, prompt)
+
+
+@pytest.mark.parametrize("law", GUIDANCE_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", GUIDANCES)
+def test_guidance(name: str, law: GuidanceLaw, loaded: Backbone, prompt: Prompt) -> None:
+    law(GUIDANCES[name](), loaded, prompt)
 
 
 def test_every_term_of_alignment_has_its_plain_form() -> None:

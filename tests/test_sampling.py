@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, Stab
 from torch import Tensor
 
 from spf.backbones import Backbone
-from spf.notation import Conditions, Denoise, Guidance
+from spf.notation import AttentionRecord, Conditions, Denoise, Guidance
 from spf.sampling import generate, initial_noise
 from spf.text import Prompt
 
@@ -86,6 +86,45 @@ def test_guidance_sees_the_prompts_and_changes_the_images(backbone: Backbone, pr
     changed = generate(backbone, [prompt], [1], guidance=recorder, **QUICK)
     assert not torch.equal(changed, generate(backbone, [prompt], [1], **QUICK))
     assert recorder.texts == [prompt, prompt] and len(recorder.given.sequence) == 2 and recorder.t.shape == (2,)
+
+
+class Looker(Guidance):
+    """Moves x_t down the slope of what the attention sees; remembers where in the sampling it was."""
+
+    def __init__(self) -> None:
+        self.places: list[tuple[int, int]] = []
+        self.seen: list[tuple[AttentionRecord, ...]] = []
+
+    def adjust(self, x_t: Tensor, t: Tensor, denoise: Denoise) -> Tensor:
+        self.places.append((denoise.step, denoise.steps))
+        with torch.enable_grad():
+            leaf = x_t.detach().requires_grad_()
+            self.seen.append(denoise.attention(leaf, t))
+            (gradient,) = torch.autograd.grad(self.seen[-1][0].query.square().sum(), leaf)
+        x_t -= gradient / gradient.norm()
+        return denoise(x_t, t)
+
+
+def test_a_guidance_may_take_gradients_of_the_attention(backbone: Backbone, prompt: Prompt) -> None:
+    """Of the prompts alone; also where a trainer generates, in inference mode, and bit for bit the same."""
+    looker = Looker()
+    moved = generate(backbone, [prompt, MAN], [1, 2], guidance=looker, **QUICK)
+    assert looker.places == [(0, 3), (1, 3), (2, 3)]
+    assert [len(records) for records in looker.seen] == [16] * 3 and looker.seen[0][0].query.shape[0] == 2
+    assert not torch.equal(moved, generate(backbone, [prompt, MAN], [1, 2], **QUICK))
+    with torch.inference_mode():
+        assert torch.equal(generate(backbone, [prompt, MAN], [1, 2], guidance=Looker(), **QUICK), moved)
+
+
+def test_the_attention_is_that_of_the_scaled_x_t(backbone: Backbone, prompt: Prompt) -> None:
+    backbone.scheduler = EulerDiscreteScheduler.from_config(backbone.scheduler.config)
+    looker, noise = Looker(), initial_noise([1], backbone.latent_shape())
+    generate(backbone, [prompt], [1], guidance=looker, scheduler="base", steps=3, chunk=1, progress=False)
+    backbone.scheduler.set_timesteps(3)
+    t = backbone.scheduler.timesteps[:1]
+    x_t = backbone.scheduler.scale_model_input(noise * backbone.scheduler.init_noise_sigma, t[0])
+    expected = backbone.denoise(x_t, t, backbone.condition([prompt]), capture=True).attention[0]
+    assert torch.allclose(looker.seen[0][0].query, expected.query, atol=1e-4)
 
 
 def test_each_image_needs_a_prompt_and_a_seed(backbone: Backbone, prompt: Prompt) -> None:
