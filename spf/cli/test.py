@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from spf.baselines import GUIDANCES  # noqa: F401  (the short names of the YAML files)
 from spf.cli.environment import slurm
 from spf.evaluation.suite import PortraitEvaluation
 from spf.evaluation.triple_data import TripleData

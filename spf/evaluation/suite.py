@@ -9,6 +9,7 @@ import torch
 from lightning import LightningModule
 
 from spf.backbones import load_backbone
+from spf.baselines.effect import edited_share
 from spf.customised import load_lineage, training_of, weights_hash
 from spf.evaluation.encoding import Pair
 from spf.evaluation.images import PictureError, look_at
@@ -22,6 +23,7 @@ from spf.evaluation.triples import Triples
 from spf.evaluation.weights import FOLDER, WeightsAbsent, file_hash
 from spf.notation import Guidance
 from spf.portraits.formats import IMAGE_TYPES
+from spf.text import Prompt
 
 
 class PortraitEvaluation(LightningModule):
@@ -110,9 +112,12 @@ class PortraitEvaluation(LightningModule):
         """Make what is missing of one canonical chunk."""
         if self.backbone is None or not batch:
             return
-        asked = [Request(r.id, r.prompt if self.reads == "full_text" else r.prompt.base, r.seed) for r in batch]
+        asked = [Request(r.id, self._read(r), r.seed) for r in batch]
         make_portraits(self.backbone, asked, self.portraits, self.triples.sampling, self.trainer.datamodule.chunk,
                        self.guidance)
+
+    def _read(self, request: Request) -> Prompt:
+        return request.prompt if self.reads == "full_text" else request.prompt.base
 
     # ---- numbers ----
 
@@ -162,6 +167,7 @@ class PortraitEvaluation(LightningModule):
         made = {"images": self.images} if self.images else self.order
         if self.checkpoint and self.checkpoint.endswith(".ckpt"):
             made = made | training_of(self.checkpoint)
+        made = made | self._edited()
         result = write_result(file, self.row, about["base"], findings, rows, test_set, {
             **provenance(), **made, **about["sampling"], "chunk": self.trainer.datamodule.chunk,
             "config_sha256": content_key({}, [made, findings.metrics]), "world_size": self.trainer.world_size,
@@ -172,11 +178,22 @@ class PortraitEvaluation(LightningModule):
             print(f"{key}: {failed['count']} of {len(rows)} pairs could not be measured; {failed['first'][0]}")
         print(f"{len(rows)} pairs measured: {file}", flush=True)
 
+    def _edited(self) -> dict[str, float]:
+        """The share of the prompts in which a guidance has something to change."""
+        if self.guidance is None or self.images:
+            return {}
+        share = edited_share(self.guidance, [self._read(request) for request in self.triples.requests])
+        print(f"{type(self.guidance).__name__} has something to change in {share:.1%} of the prompts")
+        return {"edited": share}
+
 
 def _named(guidance: Guidance | None) -> str:
     """Its class and its options; what it prints by itself may hold an address, which no second start has again."""
+    if guidance is None:
+        return "None"
+    options = {name: value for name, value in vars(guidance).items() if not name.startswith("_")}
     kind = type(guidance)
-    return str(guidance and f"{kind.__module__}:{kind.__qualname__} {vars(guidance)}")
+    return f"{kind.__module__}:{kind.__qualname__} {options}"
 
 
 def _contents(checkpoint: str | None) -> str:

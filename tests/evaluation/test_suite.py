@@ -17,6 +17,7 @@ from spf.evaluation.suite import PortraitEvaluation
 from spf.evaluation.triple_data import TripleData
 from spf.notation import Guidance
 from spf.report.results import read_result
+from spf.text import Prompt
 from tests.evaluation.fakes import Apart, Blind, Brightness, learnt, six_triples
 
 Measured = tuple[dict[str, Any], dict[str, dict[str, Any]]]
@@ -141,7 +142,11 @@ class Nothing(Guidance):
     """Changes nothing; as most objects it prints its address."""
 
     def __init__(self, strength: float) -> None:
-        self.strength = strength
+        self.strength, self._state = strength, object()
+
+    def edits(self, text: Prompt) -> bool:
+        """What has a target."""
+        return bool(text.target_text)
 
 
 def test_a_guidance_is_known_by_its_options(originals: Path, tmp_path: Path, fakes: list[Brightness]) -> None:
@@ -149,6 +154,18 @@ def test_a_guidance_is_known_by_its_options(originals: Path, tmp_path: Path, fak
         measured(originals, tmp_path, guidance=Nothing(0.5), limit=2)
     with pytest.raises(ValueError, match="made with another guidance"):
         measured(originals, tmp_path, guidance=Nothing(0.6), limit=2)
+
+
+def test_the_share_that_a_guidance_edits_is_told(originals: Path, tmp_path: Path, fakes: list[Brightness],
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """A fact of the prompts: also where no portrait is left to be made."""
+    for _ in range(2):
+        result, _ = measured(originals, tmp_path / "full", guidance=Nothing(0.5), limit=2)
+        assert result["manifest"]["edited"] == 1 and "edited" not in result["summary"]
+        assert "Nothing has something to change in 100.0% of the prompts" in capsys.readouterr().out
+    base = measured(originals, tmp_path / "base", guidance=Nothing(0.5), limit=2, reads="base_text")[0]
+    assert base["manifest"]["edited"] == 0
+    assert "edited" not in measured(originals, tmp_path / "plain", limit=2)[0]["manifest"]
 
 
 def test_anyones_images_are_measured_without_a_model(originals: Path, tmp_path: Path, fakes: list[Brightness],
