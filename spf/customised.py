@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from spf.backbones import Backbone, load_backbone
 from spf.backbones.loading import pickle_refused
+from spf.notation import LowRank
 from spf.tuning import TUNINGS
 
 PREFIX = "backbone.denoiser."
@@ -23,6 +24,7 @@ class Lineage:
     models: dict[str, Backbone]  # "original", "stage 1" where stage 2 started from one, and last the customised one
     clip: str | None = None  # which CLIP made its control maps; None where it was made without any
     exportable: bool = True  # whether the customised denoiser is one that any pipeline loads
+    low_rank: LowRank | None = None  # what was added to the model before, where that is a LoRA
 
 
 def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = False,
@@ -56,13 +58,14 @@ def load_lineage(checkpoint: str | Path, base: str | None = None, ema: bool = Fa
                              f"right one lies (now {base or made['base'] if part == 'base' else start})")
     models = {"original": original} | ({"stage 1": customised} if start else {})
     customised = customised.frozen_copy()
-    if "tuning" in made:
-        options = dict(made["tuning"])
-        TUNINGS[options.pop("name")](**options).apply(customised)
+    options = dict(made.get("tuning", {"name": "Full"}))  # there was a time when stage 1 did not say
+    tuning = TUNINGS[options.pop("name")](**options)
+    tuning.apply(customised)
     _fill(customised.denoiser, _averaged(state, path) if ema else state["state_dict"], path)
-    if "tuning" not in made:
-        return Lineage({**models, "customised": customised})
-    return Lineage({**models, "stage 2": customised}, made["clip"], TUNINGS[made["tuning"]["name"]].exportable)
+    low_rank = tuning.merge(customised)
+    customised.requires_grad_(False)
+    models["stage 2" if made.get("clip") else "customised"] = customised
+    return Lineage(models, made.get("clip"), tuning.exportable, low_rank)
 
 
 def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool = False) -> tuple[Backbone, Backbone]:
@@ -99,9 +102,9 @@ def weights_hash(denoiser: nn.Module) -> str:
 
 
 def _fill(denoiser: nn.Module, learnt: dict[str, Tensor], path: Path) -> None:
-    """Every weight that learnt, none missing, none too many; what is not learnt stays (stage 1 learns all)."""
+    """Every weight that learnt, none missing, none too many; what is not learnt stays."""
     learnt = {name.removeprefix(PREFIX): value for name, value in learnt.items()}
-    due = {name for name, weight in denoiser.named_parameters() if weight.requires_grad} or denoiser.state_dict().keys()
+    due = {name for name, weight in denoiser.named_parameters() if weight.requires_grad}
     try:
         if faults := sorted(due ^ learnt.keys()):
             raise RuntimeError(f"{faults[0]} and {len(faults) - 1} more are missing or too many")

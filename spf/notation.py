@@ -23,7 +23,7 @@ Symbols of the paper and where they live:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -95,25 +95,61 @@ class Term:
 
     name: str
     equation: str
-    needs: str  # "" (the output alone), "alignment" (both paths' attention) or "image" (the one-step image in CLIP)
+    # "" (the output alone), "alignment" (both paths' attention), "image" (the one-step image in CLIP), "masks" (the
+    # response's attention and where its phrases are), "priors" (portraits by the original) or "base_text" (both models
+    # on the base text)
+    needs: str
     compute: Callable[[Any], Tensor]
 
 
-class Tuning:
-    """Seam: which weights learn. A dataclass whose fields are its options; floor 0 cannot name a ``Backbone``."""
+@dataclass(frozen=True)
+class LowRank:
+    """What a LoRA adds to a denoiser: each layer's weight changes by ``up @ down * alpha / rank``, the rank its own."""
 
-    exportable = True  # whether the customised denoiser is an ordinary one, as any pipeline loads it
+    layers: Mapping[str, tuple[Tensor, Tensor]]  # module name in the denoiser -> down (r,in), up (out,r)
+    alpha: float
+
+    def change(self, layer: str) -> Tensor:
+        """Of the layer's weight, (out,in)."""
+        down, up = self.layers[layer]
+        up = up * (self.alpha / len(down))
+        # one rank after the other: a matrix product has other last bits on another machine, and weights are hashed
+        return sum(torch.outer(column, row) for row, column in zip(down, up.T, strict=True))
+
+
+class Tuning:
+    """Seam: which weights learn. A dataclass whose fields are its options; floor 0 cannot name a ``Backbone``.
+
+    In the order of a training: ``apply``, ``load_state`` where it is resumed, ``begin``, then in each step ``penalty``,
+    ``after_step`` and, when it is saved, ``state``; ``merge`` when it has learnt.
+    """
+
+    exportable = True  # whether the customised denoiser, merged, is an ordinary one, as any pipeline loads it
 
     def apply(self, backbone: Any) -> list[Any]:
         """Make the denoiser what is tuned: add what learns, freeze the rest; returns the parameters that learn."""
         raise NotImplementedError
+
+    def load_state(self, backbone: Any, state: dict[str, Any]) -> None:
+        """Go on from what ``state`` gave; the weights that learn are loaded by others."""
+
+    def begin(self, backbone: Any, steps: int) -> None:
+        """Before the first step of a run, on its device: the training has so many optimizer steps in all."""
 
     def penalty(self, backbone: Any) -> Tensor | float:
         """What this way of tuning adds to the loss."""
         return 0.0
 
     def after_step(self, backbone: Any, step: int) -> None:
-        """Once after every optimizer step."""
+        """At once after optimizer step ``step``, counted from 1, while the gradients that it took are still there."""
+
+    def state(self, backbone: Any) -> dict[str, Any]:
+        """What a resume needs beside the weights that learn: tensors, numbers, lists and dicts of them."""
+        return {}
+
+    def merge(self, backbone: Any) -> LowRank | None:
+        """Make the denoiser ordinary again, with what it has learnt; returns what was added where it is a LoRA."""
+        return None
 
 
 class Denoise(Protocol):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spf.notation import Conditions, Guidance, Prediction, Tuning
+from spf.notation import Conditions, Guidance, LowRank, Prediction, Tuning
 
 
 def conditions(batch: int, phrases: int, pooled: bool = False) -> Conditions:
@@ -50,10 +50,17 @@ def test_neutral_guidance_hands_everything_through() -> None:
     assert guidance.adjust(torch.zeros(1), torch.zeros(1), lambda x_t, t: output) is output
 
 
+def test_a_lora_changes_a_weight_by_up_times_down_at_its_scale() -> None:
+    down, up = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, -1.0]]), torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    change = LowRank({"layer": (down, up)}, alpha=6).change("layer")
+    assert torch.equal(change, torch.tensor([[3.0, 12.0, 3.0], [9.0, 30.0, 15.0]]))
+
+
 def test_neutral_tuning_adds_nothing_to_the_loss_and_does_not_say_what_learns() -> None:
     tuning, backbone = Tuning(), torch.nn.Linear(1, 1)
     before = {name: weight.clone() for name, weight in backbone.state_dict().items()}
     assert tuning.penalty(backbone) == 0 and tuning.after_step(backbone, 1) is None and tuning.exportable
+    assert tuning.begin(backbone, 10) is None and tuning.state(backbone) == {} and tuning.merge(backbone) is None
     assert all(torch.equal(weight, before[name]) for name, weight in backbone.state_dict().items())
     with pytest.raises(NotImplementedError):
         tuning.apply(backbone)

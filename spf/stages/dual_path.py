@@ -50,13 +50,11 @@ class DualPathAlignment(StandardFineTuning):
     def __init__(self, start: str | None = None, clip: str = "miniature", tuning: Tuning | None = None,
                  objective: Objective = PAPER, decoder: str = "vae", decoded_share: float = 1.0,
                  **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(tuning=tuning or CrossAttention(), **options)
         if not objective.diffusion:
             raise ValueError("objective.diffusion must have a weight: only L_diff reaches the last layers' weights")
-        self.tuning, self.objective = tuning or CrossAttention(), objective
-        how = {"name": type(self.tuning).__name__, **asdict(self.tuning)}
-        self.hparams.update(tuning=how, objective=asdict(objective))
-        self.tuning.apply(self.backbone)
+        self.objective = objective
+        self.hparams.update(objective=asdict(objective))
         self._frozen += (OneStepImages(self.backbone, Clip.load(clip), decoder, decoded_share),)
         self._texts = OncePerText(lambda texts: self.images.clip.text(texts))
         self._portraits = OncePerPortrait(lambda images: self.images.embedded(images))
@@ -94,10 +92,6 @@ class DualPathAlignment(StandardFineTuning):
             self.reference.denoiser.to(self.backbone.dtype)
         self.images.to(self.device)
 
-    def on_train_start(self) -> None:
-        """From here optimizer steps are counted."""
-        self._tuned_at = self.global_step
-
     def training_step(self, batch: PortraitBatch, batch_index: int) -> dict[str, Tensor]:
         """Algorithm 1, lines 19 to 43; numbers on the right are its lines. What no term needs is not done."""
         prompts, times, t, noise, x0 = self.drawn(batch)  # 19, 20
@@ -117,7 +111,7 @@ class DualPathAlignment(StandardFineTuning):
             step.portrait = self._portrait(batch, rows)
             step.target_text = self._texts([prompts[row].target_text for row in rows])
         terms = self.objective(step)  # 35, 36, 40, 41
-        loss = self.objective.total(terms) + self.tuning.penalty(self.backbone)  # 43
+        loss = self.objective.total(terms) + self.penalty()  # 43
         self._log(terms)
         return {"loss": loss, **report(t, terms, step.sfcm)}
 
@@ -156,12 +150,6 @@ class DualPathAlignment(StandardFineTuning):
             self.log(f"loss/{name}", mean, prog_bar=name == "diffusion", batch_size=1)
             self.log(f"weighted/{name}", weight * mean, batch_size=1)
             self.log(f"over_diffusion/{name}", weight * mean / means.get("diffusion", mean), batch_size=1)
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """A way of tuning may act between optimizer steps, of which accumulation makes one of several batches."""
-        if self.global_step != self._tuned_at:
-            self._tuned_at = self.global_step
-            self.tuning.after_step(self.backbone, self.global_step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With the hashes of what it began with, without which the rest means nothing."""

@@ -1,6 +1,7 @@
 """Stage 1: standard fine-tuning. It teaches the target attribute, and pollutes everything else (paper, Sec. 3.1)."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Literal
 
 import torch
@@ -10,16 +11,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spf.backbones import Backbone, load_backbone
-from spf.notation import Conditions, Prediction
+from spf.notation import Conditions, Prediction, Tuning
 from spf.portraits.datamodule import PortraitBatch
 from spf.stages.randomness import draw
 from spf.stages.remembered import OncePerPortrait
 from spf.stages.resume import rewind
 from spf.text import Prompt
+from spf.tuning import Full
 
 
 class StandardFineTuning(LightningModule):
-    """All denoiser weights learn epsilon (or v) on base + target text, Eq. 1.
+    """The denoiser learns epsilon (or v) on base + target text, Eq. 1.
 
     Args:
         base: the original model: a name in ``spf.backbones.BASES``, a diffusers folder, a hub id or a single file.
@@ -32,6 +34,9 @@ class StandardFineTuning(LightningModule):
         gradient_checkpointing: trade time for memory (non-reentrant).
         cache_latents: keep each portrait's latent (the posterior's mode) in memory, so that it is encoded once.
         seed: of noise, timesteps and dropout, together with the epoch and the sample's id.
+        tuning: which weights learn; None is `Full`.
+
+    Raises ValueError for a tuning that leaves random weights as they are.
     """
 
     captures = False  # whether `further_loss` reads the attention
@@ -48,14 +53,22 @@ class StandardFineTuning(LightningModule):
         gradient_checkpointing: bool = False,
         cache_latents: bool = False,
         seed: int = 0,
+        tuning: Tuning | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["tuning", "objective"])
+        self.tuning = tuning or Full()
+        self.hparams["tuning"] = {"name": type(self.tuning).__name__, **asdict(self.tuning)}
+        if denoiser == "random" and self.tuning != Full():
+            raise ValueError(f"a random denoiser learns all its weights: model.tuning is to be Full, not {self.tuning}")
         self.strict_loading = False  # checkpoints hold what learns; on_load_checkpoint checks that all of it is there
         self.backbone = self._initial()
         self.backbone.train().denoiser.requires_grad_(True).to(memory_format=torch.channels_last)
         if gradient_checkpointing:
             self.backbone.enable_gradient_checkpointing()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.tuning.apply(self.backbone)
         self._latents = OncePerPortrait(lambda images: self.backbone.encode(images))
 
     def _initial(self) -> Backbone:
@@ -68,6 +81,10 @@ class StandardFineTuning(LightningModule):
         """The models that the current one is shown beside, by name."""
         return {"original": self._initial}
 
+    def on_train_start(self) -> None:
+        """From here the tuning knows how long it has."""
+        self.tuning.begin(self.backbone, int(self.trainer.estimated_stepping_batches))
+
     def training_step(self, batch: PortraitBatch, batch_index: int) -> Tensor:
         prompts, _, t, noise, x0 = self.drawn(batch)
         conditions = self.backbone.condition(prompts)
@@ -76,11 +93,23 @@ class StandardFineTuning(LightningModule):
         prediction = self.backbone.denoise(x_t, t, conditions, capture=self.captures)
         loss = F.mse_loss(prediction.output.float(), self.backbone.process.target(x0, noise, t))
         self.log("loss/diffusion", loss, prog_bar=True, batch_size=len(batch.ids))
-        return loss + self.further_loss(batch, conditions, prediction)
+        return loss + self.further_loss(batch, conditions, prediction) + self.penalty()
 
     def further_loss(self, batch: PortraitBatch, conditions: Conditions, prediction: Prediction) -> Tensor | float:
         """What a training asks beside Eq. 1: here nothing."""
         return 0.0
+
+    def penalty(self) -> Tensor | float:
+        """What the tuning adds to the loss, logged where there is such a thing."""
+        penalty = self.tuning.penalty(self.backbone)
+        if isinstance(penalty, Tensor):
+            self.log("loss/penalty", penalty, batch_size=1)
+        return penalty
+
+    def optimizer_step(self, *step: Any, **options: Any) -> None:
+        """Lightning's, and then the tuning's own: before anything is saved, while the gradients are there."""
+        super().optimizer_step(*step, **options)
+        self.tuning.after_step(self.backbone, self.global_step + 1)
 
     def drawn(self, batch: PortraitBatch) -> tuple[list[Prompt], list[int], Tensor, Tensor, Tensor]:
         """What chance and the data give a step: B prompts, t as numbers and as (B,), noise and x_0 (B,C,h,w)."""
@@ -117,12 +146,15 @@ class StandardFineTuning(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in self._trainable()}
+        checkpoint["tuning"] = self.tuning.state(self.backbone)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         missing = [name for name in self._trainable() if name not in checkpoint["state_dict"]]
         if missing:
             raise ValueError(f"the checkpoint lacks {len(missing)} trained weights, {missing[0]} among them: it "
-                             f"belongs to another base model than {self.hparams['base']!r}")
+                             f"belongs to another base model than {self.hparams['base']!r}, or another tuning")
+        if state := checkpoint.get("tuning"):
+            self.tuning.load_state(self.backbone, state)
         if self._trainer is not None:
             rewind(checkpoint, self._trainer)
 
