@@ -7,6 +7,7 @@ which is a dataclass; a metric's the metric and pairs of different portraits.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 
@@ -303,8 +304,9 @@ def only_what_is_returned_learns(tuning: Tuning, backbone: Backbone, prompt: Pro
     changed = {name for name, weight in weights.items() if not torch.equal(weight, before[name])}
     assert changed and changed <= names
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in backbone.named_buffers())
+    tuning.begin(backbone, 10)
     tuning.after_step(backbone, 1)
-    assert float(tuning.penalty(backbone)) >= 0
+    assert torch.as_tensor(tuning.penalty(backbone)).detach() >= 0
 
 
 def what_is_captured_still_trains(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
@@ -343,12 +345,54 @@ def a_frozen_copy_of_what_is_tuned_stays(tuning: Tuning, backbone: Backbone, pro
     assert torch.equal(output_of(copied, prompt), before) and not torch.equal(output_of(model, prompt), before)
 
 
+def what_a_tuning_keeps_is_saved_and_goes_on(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    """A second model that takes over the weights and the state takes the same second step."""
+    models = [backbone.frozen_copy() for _ in range(2)]
+    learning = [tuning.apply(model) for model in models]
+    tuning.begin(models[0], 4)
+    a_tuned_step(tuning, models[0], learning[0], prompt, 1)
+    with torch.no_grad():
+        for weight, learnt in zip(learning[1], learning[0], strict=True):
+            weight.copy_(learnt)
+    torch.save(tuning.state(models[0]), saved := BytesIO())
+    saved.seek(0)
+    tuning.load_state(models[1], torch.load(saved, weights_only=True))
+    tuning.begin(models[1], 4)
+    for model, weights in zip(models, learning, strict=True):
+        for step in (2, 3, 4):
+            a_tuned_step(tuning, model, weights, prompt, step)
+    assert all(torch.equal(one, other) for one, other in zip(*learning, strict=True))
+
+
+def a_tuned_step(tuning: Tuning, model: Backbone, weights: list[nn.Parameter], prompt: Prompt, step: int) -> None:
+    a_learnt_step(model, weights, prompt)
+    tuning.after_step(model, step)
+    model.zero_grad()
+
+
+def what_is_merged_is_an_ordinary_denoiser(tuning: Tuning, backbone: Backbone, prompt: Prompt) -> None:
+    """Of the names it had, with what it has learnt; and a LoRA that was added is the whole difference."""
+    model, original = backbone.frozen_copy(), output_of(backbone, prompt)
+    a_learnt_step(model, tuning.apply(model), prompt)
+    learnt = output_of(model, prompt)
+    low_rank = tuning.merge(model)
+    assert (output_of(model, prompt) - learnt).abs().max() < 0.01 * (learnt - original).abs().max()
+    assert tuning.exportable == (model.state_dict().keys() == backbone.state_dict().keys())
+    if low_rank:
+        with torch.no_grad():
+            for layer in low_rank.layers:
+                backbone.denoiser.get_parameter(f"{layer}.weight").add_(low_rank.change(layer))
+        assert torch.equal(output_of(model, prompt), output_of(backbone, prompt))
+
+
 TUNING_LAWS: tuple[TuningLaw, ...] = (
     tuning_starts_at_the_original,
     only_what_is_returned_learns,
     what_is_captured_still_trains,
     the_learnt_weights_are_the_whole_difference,
     a_frozen_copy_of_what_is_tuned_stays,
+    what_a_tuning_keeps_is_saved_and_goes_on,
+    what_is_merged_is_an_ordinary_denoiser,
 )
 
 

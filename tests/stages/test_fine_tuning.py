@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -7,10 +7,13 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 
+from spf.customised import load_lineage
+from spf.notation import Tuning
 from spf.portraits.datamodule import PortraitBatch, PortraitData
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.randomness import draw
 from spf.text import Prompt
+from spf.tuning import AdaLoRA, CrossAttention, LoRA
 
 
 def trainer(folder: Path, steps: int, **more: Any) -> Trainer:
@@ -61,12 +64,15 @@ def test_it_learns(tiny_sd15: Path, batch: PortraitBatch) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, batch: PortraitBatch) -> None:
+@pytest.mark.parametrize("tuning", [None, LoRA(3, 60)])
+def test_gradient_checkpointing_changes_no_gradient(tiny_sd15: Path, batch: PortraitBatch,
+                                                    tuning: Tuning | None) -> None:
     gradients = []
     for checkpointing in (False, True):
-        stage = StandardFineTuning(str(tiny_sd15), gradient_checkpointing=checkpointing).train()
+        stage = StandardFineTuning(str(tiny_sd15), gradient_checkpointing=checkpointing, tuning=tuning).train()
         loss(stage, batch).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in stage.backbone.denoiser.parameters()]))
+        learning = [weight for weight in stage.backbone.denoiser.parameters() if weight.requires_grad]
+        gradients.append(torch.cat([weight.grad.flatten() for weight in learning]))
     assert torch.allclose(*gradients, atol=1e-6) and gradients[0].abs().sum() > 0
 
 
@@ -84,6 +90,64 @@ def test_caption_dropout_empties_whole_texts(tiny_sd15: Path, batch: PortraitBat
     stage = StandardFineTuning(str(tiny_sd15))
     kept, dropped = stage._prompts(batch, [True, False, True, True])[:2]
     assert kept == Prompt(batch.base_text[0], batch.target_text[0]) and dropped == Prompt("")
+
+
+def test_a_tuning_acts_once_an_optimizer_step_while_its_gradients_are_there(
+        tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    """And before that step is saved."""
+    class Diary(CrossAttention):
+        said: ClassVar[list[Any]] = []
+
+        def begin(self, backbone: Any, steps: int) -> None:
+            self.said.append(steps)
+
+        def after_step(self, backbone: Any, step: int) -> None:
+            learning = [weight for weight in backbone.denoiser.parameters() if weight.requires_grad]
+            assert all(weight.grad is not None for weight in learning) and learning[0].grad.any()
+            with torch.no_grad():
+                learning[0].fill_(step)
+            self.said.append(step)
+
+    stage = StandardFineTuning(str(tiny_sd15), tuning=Diary())
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer(tmp_path, 2, accumulate_grad_batches=2, callbacks=[keep]).fit(stage, data(portraits))
+    assert Diary.said == [2, 1, 2]
+    saved = torch.load(tmp_path / "step=1.ckpt", weights_only=True)["state_dict"]
+    assert (next(iter(saved.values())) == 1).all()
+
+
+@pytest.mark.parametrize("tuning", [LoRA(4, 6), AdaLoRA(2, 4, final=0, every_n_steps=1), CrossAttention()],
+                         ids=lambda kind: type(kind).__name__)
+def test_a_checkpoint_becomes_the_trained_model_again(
+        tiny_sd15: Path, portraits: Path, tmp_path: Path, tuning: Tuning) -> None:
+    stage = StandardFineTuning(str(tiny_sd15), learning_rate=1e-2, tuning=tuning)
+    fit = trainer(tmp_path, 2)
+    fit.fit(stage, data(portraits))
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    made = load_lineage(tmp_path / "c.ckpt")
+    assert list(made.models) == ["original", "customised"] and made.clip is None and made.exportable
+    assert (made.low_rank is None) == isinstance(tuning, CrossAttention)
+    x_t, t, texts = torch.randn(2, 4, 8, 8), torch.tensor([10, 900]), [Prompt("a woman", "round glasses"), Prompt("")]
+    with torch.no_grad():
+        first, again, learnt = (model.denoise(x_t, t, model.condition(texts)).output
+                                for model in (*made.models.values(), stage.backbone.eval()))
+    assert (again - learnt).abs().max() < 0.01 * (again - first).abs().max()
+    assert made.models["customised"].state_dict().keys() == made.models["original"].state_dict().keys()
+
+
+def test_the_penalty_is_added_and_logged(tiny_sd15: Path, batch: PortraitBatch) -> None:
+    stages = [StandardFineTuning(str(tiny_sd15), tuning=AdaLoRA(orthogonality=weight)) for weight in (0.0, 0.5)]
+    without, with_penalty = (loss(stage, batch) for stage in stages)
+    said: dict[str, float] = {}
+    stages[1].log = lambda name, value, **_: said.update({name: float(value.detach())})
+    stages[1].training_step(batch, 0)
+    assert said["loss/penalty"] > 0.5 and torch.isclose(with_penalty - without, torch.tensor(said["loss/penalty"]))
+    assert said["loss/diffusion"] == pytest.approx(float(without.detach()), rel=1e-5)
+
+
+def test_random_weights_all_learn(tiny_sd15: Path) -> None:
+    with pytest.raises(ValueError, match="a random denoiser learns all its weights"):
+        StandardFineTuning(str(tiny_sd15), denoiser="random", tuning=LoRA())
 
 
 def test_random_weights_come_from_the_seed(tiny_sd15: Path) -> None:

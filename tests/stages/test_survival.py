@@ -118,7 +118,9 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
     (2, 1, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true"}),
     (2, 2, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true", "model.start": "null",
             "model.clip": "miniature", "model.decoded_share": 0.5, "panels.every_n_steps": 0}),
-], ids=["one process", "two processes", "stage 2, two processes"])
+    (2, 1, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true", "model.tuning": "AdaLoRA",
+            "model.tuning.every_n_steps": 2}),
+], ids=["one process", "two processes", "stage 2, two processes", "ranks that are shared out, two processes"])
 def test_killed_and_started_again_it_ends_where_the_uninterrupted_one_does(
         devices: int, stage: int, options: dict[str, object], tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
     folders = (tmp_path / name for name in ("whole", "killed"))
@@ -138,7 +140,7 @@ def test_killed_and_started_again_it_ends_where_the_uninterrupted_one_does(
         whole.finish(uninterrupted)
     assert f"passing over {checkpoints / f'.{name}.partial'}" in killed.log()
     expected, ended = whole.checkpoint(), killed.checkpoint()
-    for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "ema", "PortraitData"):
+    for part in ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "ema", "PortraitData", "tuning"):
         assert_same(ended[part], expected[part], part)
     for rank in range(devices):
         due = {line["step"]: line for line in whole.steps(rank)}

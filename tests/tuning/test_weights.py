@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from spf.backbones import Backbone
-from spf.tuning import TUNINGS, CrossAttention, Full, ParallelAdapter
+from spf.tuning import TUNINGS, AdaLoRA, CrossAttention, Full, LoRA, ParallelAdapter
 from spf.tuning.adapter import ParallelCrossAttention
 
 
@@ -60,4 +60,5 @@ def test_only_an_adapter_needs_more_than_an_ordinary_pipeline() -> None:
 
 
 def test_a_tuning_is_registered_by_its_name() -> None:
-    assert TUNINGS == {"CrossAttention": CrossAttention, "Full": Full, "ParallelAdapter": ParallelAdapter}
+    assert TUNINGS == {"CrossAttention": CrossAttention, "Full": Full, "ParallelAdapter": ParallelAdapter,
+                       "LoRA": LoRA, "AdaLoRA": AdaLoRA}
