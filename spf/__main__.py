@@ -17,6 +17,7 @@ from spf.cli.test import test
 from spf.clip import Clip
 from spf.customised import Lineage, load_lineage
 from spf.evaluation.doctor import doctor
+from spf.evaluation.phrase_masks import mask_portraits
 from spf.evaluation.pickles import convert_mps
 from spf.evaluation.triples import triples
 from spf.figures import FIGURES
@@ -29,6 +30,7 @@ from spf.sampling import CHUNK
 from spf.sampling import generate as sample
 from spf.stages.similarity import mean_sfcm
 from spf.text import Prompt
+from spf.tuning.lora_files import LAYOUTS
 
 
 def generate(
@@ -108,29 +110,37 @@ def _show(images: dict[str, Tensor], prompts: list[Prompt], seeds: list[int], fo
     print(f"original beside customised: {save_png(picture, folder / 'original_customised.png')}")
 
 
-def export(checkpoint: str, folder: str, to: Literal["diffusers"] = "diffusers",
+def export(checkpoint: str, out: str, to: Literal["diffusers", "lora", "kohya"] = "diffusers",
            dtype: Literal["float16", "float32"] = "float32", base: str | None = None, ema: bool = False,
            start: str | None = None) -> None:
-    """Write a customised model as an ordinary diffusers folder that any stock pipeline loads.
+    """Write a customised model as an ordinary diffusers folder that any stock pipeline loads, or its LoRA alone.
 
     Args:
         checkpoint: a .ckpt of ``spf fit``.
-        folder: a new folder.
-        to: the layout.
+        out: a new folder; for kohya a new .safetensors file.
+        to: the whole model, or of one trained with LoRA or AdaLoRA what was added, in diffusers' or in kohya's layout.
         dtype: of the weights.
         base: the original model, where the checkpoint's own name for it does not hold on this machine.
         ema: the averaged weights of the training, not its last ones.
         start: likewise, the stage 1 that a stage 2 started from.
 
-    Raises ValueError for a model with layers that no stock pipeline has.
+    Raises ValueError for a model with layers that no stock pipeline has, or without a LoRA where that is asked for.
     """
     made = load_lineage(checkpoint, base, ema, start)
     if not made.exportable:
         raise ValueError(f"{checkpoint} has layers of its own (a parallel adapter), which no stock pipeline reads: use "
                          "it by `spf generate`, or train with --model.tuning CrossAttention")
+    *_, before, _ = made.models
     *_, customised = made.models.values()
-    customised.save(folder, getattr(torch, dtype))
-    print(f"exported to {folder}")
+    if to == "diffusers":
+        customised.save(out, getattr(torch, dtype))
+        print(f"exported to {out}")
+    elif made.low_rank and made.low_rank.layers:
+        LAYOUTS[to](made.low_rank, customised, Path(out), getattr(torch, dtype))
+        print(f"exported to {out}: a LoRA, to be loaded on the model called {before!r}")
+    else:
+        raise ValueError(f"{checkpoint} holds no LoRA: train with --model.tuning LoRA or AdaLoRA, or export the whole "
+                         "model by --to diffusers")
 
 
 def miniature(
@@ -167,7 +177,7 @@ COMMANDS = {
     "generate": generate,
     "export": export,
     "miniature": miniature,
-    "portraits": {"paint": paint_portraits, "world": sheet.world},
+    "portraits": {"paint": paint_portraits, "world": sheet.world, "masks": mask_portraits},
     "triples": triples,
     "tables": tables,
     "convert_mps": convert_mps,

@@ -104,18 +104,50 @@ def test_the_averaged_weights_are_exported_and_shown_for_the_asking(run: Path, t
     assert pair[0] != pair[1]
 
 
-def test_an_export_gives_our_image_in_a_stock_pipeline(run: Path, tmp_path: Path) -> None:
-    checkpoint = str(run / "run/checkpoints/last.ckpt")
-    main(["export", checkpoint, str(tmp_path / "exported"), "--to", "diffusers"])
-    main(["generate", "a woman", "--target", "blonde hair", "--count", "1", "--steps", "3", "--checkpoint", checkpoint,
-          "--out", str(tmp_path)])
-    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "exported")
+def stock(folder: Path, lora: Path | None = None) -> np.ndarray:
+    """The image that a stock pipeline makes as ``customised`` does: (H,W,3) in [0,1]."""
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False)
-    theirs = pipeline("a woman, blonde hair", num_inference_steps=3, guidance_scale=7.5,
-                      latents=initial_noise([7], (4, 8, 8)), output_type="np").images[0]
-    ours = np.asarray(Image.open(tmp_path / "000_seed7_customised.png")) / 255
-    assert np.abs(ours - theirs).max() <= 1.5 / 255
+    if lora:
+        pipeline.load_lora_weights(lora)
+    return pipeline("a woman, blonde hair", num_inference_steps=3, guidance_scale=7.5,
+                    latents=initial_noise([7], (4, 8, 8)), output_type="np").images[0]
+
+
+def customised(checkpoint: Path, folder: Path, *more: str) -> np.ndarray:
+    main(["generate", "a woman", "--target", "blonde hair", "--count", "1", "--steps", "3", "--checkpoint",
+          str(checkpoint), "--out", str(folder), *more])
+    return np.asarray(Image.open(folder / "000_seed7_customised.png")) / 255
+
+
+def test_an_export_gives_our_image_in_a_stock_pipeline(run: Path, tmp_path: Path) -> None:
+    checkpoint = run / "run/checkpoints/last.ckpt"
+    main(["export", str(checkpoint), str(tmp_path / "exported"), "--to", "diffusers"])
+    assert np.abs(customised(checkpoint, tmp_path) - stock(tmp_path / "exported")).max() <= 1.5 / 255
+
+
+def test_a_lora_is_exported_alone_or_merged(run: Path, tiny_sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    main([*fit_arguments(tiny_sd15, run, 2), "--run", str(tmp_path / "lora"), "--model.learning_rate", "0.05",
+          "--model.tuning", "LoRA", "--model.tuning.rank", "2", "--model.tuning.alpha", "5"])
+    checkpoint, averaged = tmp_path / "lora/checkpoints/last.ckpt", ("--ema", "true")
+    for layout, name in (("lora", "alone"), ("kohya", "kohya.safetensors"), ("diffusers", "merged")):
+        main(["export", str(checkpoint), str(tmp_path / name), "--to", layout, *averaged])
+    assert "alone: a LoRA, to be loaded on the model called 'original'" in capsys.readouterr().out
+    image = customised(checkpoint, tmp_path, *averaged)
+    for theirs in (stock(tiny_sd15, tmp_path / "alone"), stock(tiny_sd15, tmp_path / "kohya.safetensors"),
+                   stock(tmp_path / "merged")):
+        assert np.abs(image - theirs).max() <= 1.5 / 255
+    assert np.abs(image - stock(tiny_sd15)).max() > 5 / 255
+    assert np.abs(image - customised(checkpoint, tmp_path)).max() > 5 / 255
+
+
+def test_a_model_without_a_lora_is_exported_whole(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"last\.ckpt holds no LoRA: .* or export the whole model by --to diffusers"):
+        main(["export", str(run / "run/checkpoints/last.ckpt"), str(tmp_path / "lora"), "--to", "lora"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_stage_2_goes_on_from_stage_1_and_shows_what_came_before(
