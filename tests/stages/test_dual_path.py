@@ -19,7 +19,7 @@ from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.randomness import draw
 from spf.stages.similarity import phrase_similarity
 from spf.text import Prompt
-from spf.tuning import CrossAttention, Full, ParallelAdapter
+from spf.tuning import AdaLoRA, CrossAttention, Full, LoRA, ParallelAdapter
 
 
 def trainer(folder: Path, steps: int, **more: Any) -> Trainer:
@@ -96,7 +96,9 @@ def test_what_is_frozen_is_neither_registered_nor_saved(
     assert all(".attn2." in name for name in torch.load(tmp_path / "c.ckpt", weights_only=True)["state_dict"])
 
 
-@pytest.mark.parametrize("tuning", [CrossAttention(), Full(), ParallelAdapter()], ids=lambda kind: type(kind).__name__)
+@pytest.mark.parametrize("tuning", [
+    CrossAttention(), Full(), ParallelAdapter(), LoRA(4, layers="cross_attention"),
+    AdaLoRA(2, 4, final=0, every_n_steps=1)], ids=lambda kind: type(kind).__name__)
 def test_a_checkpoint_becomes_the_trained_model_again(
         tiny_sd15: Path, stage1: Path, portraits: Path, batch: PortraitBatch, tmp_path: Path, tuning: Any) -> None:
     stage = stage2(tiny_sd15, stage1, learning_rate=1e-2, tuning=tuning)
@@ -112,6 +114,23 @@ def test_a_checkpoint_becomes_the_trained_model_again(
     first = made.models["stage 1"]
     assert (expected - again).abs().max() < 1e-3 * expected.abs().max()  # the trained one is channels_last
     assert not torch.allclose(expected, first.denoise(x_t, t, first.condition(texts)).output)
+
+
+def test_stage_2_goes_on_from_a_stage_1_of_low_rank(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    """It starts from the merged weights, and finds them again by their hash."""
+    stage1 = StandardFineTuning(str(tiny_sd15), learning_rate=1e-2, tuning=LoRA(3, 5))
+    fit = trainer(tmp_path, 2)
+    fit.fit(stage1, data(portraits))
+    fit.save_checkpoint(tmp_path / "stage1.ckpt")
+    stage, fit = stage2(tiny_sd15, tmp_path / "stage1.ckpt", tuning=LoRA(2, 2, "cross_attention")), trainer(tmp_path, 1)
+    fit.fit(stage, data(portraits))
+    fit.save_checkpoint(tmp_path / "stage2.ckpt")
+    made = load_lineage(tmp_path / "stage2.ckpt")
+    original, first, second = (model.denoiser.state_dict() for model in made.models.values())
+    changed = {name for name, weight in second.items() if not torch.equal(weight, first[name])}
+    assert changed and changed <= {f"{layer}.weight" for layer in made.low_rank.layers}
+    assert {".attn2." in name for name in changed} == {True}
+    assert any(".attn1." in name for name, weight in first.items() if not torch.equal(weight, original[name]))
 
 
 def test_a_resumed_run_equals_the_uninterrupted_one(
