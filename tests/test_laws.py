@@ -8,10 +8,10 @@ import torch
 
 from spf.backbones import BACKBONES, Backbone, load_backbone
 from spf.baselines import GUIDANCES
+from spf.baselines.objective import TERMS
 from spf.evaluation.encoding import Pair
 from spf.evaluation.metric import Metric
 from spf.evaluation.registry import METRICS
-from spf.method.objective import TERMS
 from spf.miniature.painter import paint
 from spf.miniature.people import base_text, draw_people, target_text
 from spf.notation import Guidance

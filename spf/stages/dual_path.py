@@ -1,25 +1,32 @@
 """Stage 2: dual-path alignment (paper, Sec. 3.2 to 3.4, Algorithm 1). The original comes back beside the target."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from spf.backbones import Backbone
+from spf.baselines.masks import phrase_masks, shares_supervised
+from spf.baselines.objective import PAPER, AnyObjective
+from spf.baselines.tokencompose import phrase_tokens
 from spf.clip import Clip
 from spf.customised import start_models, weights_hash
-from spf.method.objective import PAPER, Objective, Step
+from spf.method.objective import Step
 from spf.method.sfcm import ControlMap, control_map
 from spf.notation import Conditions, Prediction, Tuning
 from spf.portraits.datamodule import PortraitBatch
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.one_step import OneStepImages
+from spf.stages.priors import Priors
 from spf.stages.remembered import OncePerPortrait, OncePerText
 from spf.stages.similarity import phrase_similarity
 from spf.text import Prompt
 from spf.tuning import CrossAttention
+
+ABSENT = {"masks": "objective.token and objective.pixel need model.masks: \"painted\", or a folder of PNGs",
+          "priors": "objective.prior_preservation needs model.priors: a folder that `spf triples` made"}
 
 
 @dataclass(frozen=True)
@@ -37,25 +44,33 @@ class DualPathAlignment(StandardFineTuning):
 
     Args:
         start: where the response starts: a checkpoint of stage 1, or whatever ``load_backbone`` reads; None is the
-            original itself ("only stage 2" of Table 6).
+            original itself ("only stage 2" of Table 6, and the baselines that train).
         clip: a name in ``spf.clip.CLIPS``, a transformers folder or a hub id.
         tuning: which weights learn; None is `CrossAttention`.
         objective: the weights of the terms, Eq. 12.
+        sfcm: false aligns everywhere, Eq. 3 and 4 ("w/o SFCM" of Table 1).
         decoder: of the one-step image: "vae", "checkpointed", or a folder or hub id of an AutoencoderTiny.
         decoded_share: share of each batch whose one-step image is decoded, the least noisy samples.
+        masks: where phrases are, for TokenCompose's terms: "painted", or a folder of PNGs (``spf.baselines.masks``).
+        priors: portraits by the original, for prior preservation: a folder that `spf triples` made.
         **options: those of `StandardFineTuning`; the paper's learning rate is 5e-5. ``cache_latents`` keeps CLIP's
             embedding of each portrait too.
     """
 
     def __init__(self, start: str | None = None, clip: str = "miniature", tuning: Tuning | None = None,
-                 objective: Objective = PAPER, decoder: str = "vae", decoded_share: float = 1.0,
-                 **options: Any) -> None:
+                 objective: AnyObjective = PAPER, sfcm: bool = True, decoder: str = "vae", decoded_share: float = 1.0,
+                 masks: str | None = None, priors: str | None = None, **options: Any) -> None:
         super().__init__(tuning=tuning or CrossAttention(), **options)
         if not objective.diffusion:
             raise ValueError("objective.diffusion must have a weight: only L_diff reaches the last layers' weights")
+        for need, given in (("masks", masks), ("priors", priors)):
+            if objective.needs(need) and given is None:
+                raise ValueError(ABSENT[need])
         self.objective = objective
-        self.hparams.update(objective=asdict(objective))
-        self._frozen += (OneStepImages(self.backbone, Clip.load(clip), decoder, decoded_share),)
+        sees = objective.needs("alignment", "image")
+        self.hparams.update(objective=asdict(objective), clip=clip if sees else None)
+        self._frozen += (OneStepImages(self.backbone, Clip.load(clip), decoder, decoded_share) if sees else None,)
+        self._priors = Priors(priors, self.hashes["base"]) if objective.needs("priors") else None
         self._texts = OncePerText(lambda texts: self.images.clip.text(texts))
         self._portraits = OncePerPortrait(lambda images: self.images.embedded(images))
 
@@ -76,8 +91,8 @@ class DualPathAlignment(StandardFineTuning):
         return self._frozen[0]
 
     @property
-    def images(self) -> OneStepImages:
-        """The one-step images, and the frozen CLIP."""
+    def images(self) -> OneStepImages | None:
+        """The one-step images, and the frozen CLIP; None where no term needs alignment or image."""
         return self._frozen[1]
 
     def earlier(self) -> dict[str, Callable[[], Backbone]]:
@@ -90,22 +105,30 @@ class DualPathAlignment(StandardFineTuning):
         self.reference.to(self.device)
         if self.reference.dtype != self.backbone.dtype:
             self.reference.denoiser.to(self.backbone.dtype)
-        self.images.to(self.device)
+        if self.images:
+            self.images.to(self.device)
+        if self.objective.needs("masks"):
+            self._masks = phrase_masks(self.hparams["masks"], self.trainer.datamodule.source)
+            shares = shares_supervised(self._masks, self.trainer.datamodule.portraits.table)
+            if self.trainer.is_global_zero:
+                print(f"masks: {shares}", flush=True)
 
     def training_step(self, batch: PortraitBatch, batch_index: int) -> dict[str, Tensor]:
         """Algorithm 1, lines 19 to 43; numbers on the right are its lines. What no term needs is not done."""
         prompts, times, t, noise, x0 = self.drawn(batch)  # 19, 20
-        process, aligns = self.backbone.process, self.objective.needs("alignment")
+        process, needs = self.backbone.process, self.objective.needs
         x_t = process.noised(x0, noise, t)  # 21
         full = self.backbone.condition(prompts)
-        response = self.backbone.denoise(x_t, t, full, capture=aligns)  # 23
-        step = Step(response.output, process.target(x0, noise, t))
-        if aligns:
+        response = self.backbone.denoise(x_t, t, full, capture=needs("alignment", "masks"))  # 23
+        step = Step(response.output, process.target(x0, noise, t), response=response.attention)
+        if needs("alignment", "base_text"):
             reference = self.refer(x_t, t, prompts)  # 22
+            step.reference, step.reference_output = reference.attention, reference.output  # 34
+        if needs("alignment"):
             step.sfcm = self.control(reference, response, full, prompts, batch).sfcm  # 24-31
-            step.reference, step.response = reference.attention, response.attention  # 34
             step.base_tokens = full.base_tokens
-        if self.objective.needs("image") and (rows := self.images.chosen(times, prompts)):
+        self._fill_for_other_methods(step, batch, prompts, full, x_t, t)
+        if needs("image") and (rows := self.images.chosen(times, prompts)):
             estimate = process.one_step(response.output, x_t, t)[rows]  # 38
             step.one_step_image = self.images.embedded(self.images.decoded(estimate))  # 39
             step.portrait = self._portrait(batch, rows)
@@ -115,6 +138,20 @@ class DualPathAlignment(StandardFineTuning):
         self._log(terms)
         return {"loss": loss, **report(t, terms, step.sfcm)}
 
+    def _fill_for_other_methods(self, step: Step, batch: PortraitBatch, prompts: list[Prompt], full: Conditions,
+                                x_t: Tensor, t: Tensor) -> None:
+        """What only the terms of ``spf.baselines`` read."""
+        model, needs = self.backbone, self.objective.needs
+        if needs("masks"):
+            step.phrase_tokens = phrase_tokens(full)
+            step.masks = self._masks.batch(batch.ids, prompts, full.phrase_weights.shape[-1]).to(self.device)
+        if needs("base_text"):
+            step.base_output = model.denoise(x_t, t, model.condition([prompt.base for prompt in prompts])).output
+        if needs("priors"):
+            said, t, noise, x0 = self._priors.beside(batch, model, self.hparams["seed"])
+            step.prior_output = model.denoise(model.process.noised(x0, noise, t), t, model.condition(said)).output
+            step.prior_target = model.process.target(x0, noise, t)
+
     @torch.no_grad()
     def refer(self, x_t: Tensor, t: Tensor, prompts: list[Prompt]) -> Prediction:
         """The reference path: the original on base text, at the response's x_t and t."""
@@ -123,8 +160,9 @@ class DualPathAlignment(StandardFineTuning):
 
     def control(self, reference: Prediction, response: Prediction, full: Conditions, prompts: list[Prompt],
                 batch: PortraitBatch) -> ControlMap:
-        """The SFCM of a batch; a benchmark puts another map in its place."""
-        return control_map(reference, response, full, phrase_similarity(prompts, self._texts))
+        """The SFCM of a batch, or none; a benchmark puts another map in its place."""
+        made = control_map(reference, response, full, phrase_similarity(prompts, self._texts))
+        return made if self.hparams["sfcm"] else replace(made, sfcm=torch.zeros_like(made.sfcm))
 
     @torch.no_grad()
     def look(self, batch: PortraitBatch) -> Look:

@@ -7,12 +7,16 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.nn import functional as F
 
+from spf.baselines.masks import phrase_masks
+from spf.baselines.objective import TERMS, AnyObjective
+from spf.baselines.tokencompose import phrase_tokens
 from spf.clip import Clip
 from spf.customised import load_customised, load_lineage
 from spf.method.alignment import fine_grained, text_consistent
 from spf.method.enhancement import enhanced
-from spf.method.objective import Objective
+from spf.method.objective import Objective, Step
 from spf.method.sfcm import control_map
+from spf.miniature.shards import paint_portraits
 from spf.portraits.datamodule import PortraitBatch, PortraitData
 from spf.stages.dual_path import DualPathAlignment
 from spf.stages.fine_tuning import StandardFineTuning
@@ -168,9 +172,11 @@ def test_what_no_term_needs_is_not_done(tiny_sd15: Path, batch: PortraitBatch, m
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("not needed")
 
+    monkeypatch.setattr(Clip, "load", fail)
     stage = stage2(tiny_sd15, objective=Objective(m_text=0, m_fine=0, enhanced=0))
-    for owner, name in ((stage, "refer"), (stage, "control"), (stage.images, "decoded"), (stage.images, "embedded")):
-        monkeypatch.setattr(owner, name, fail)
+    for name in ("refer", "control"):
+        monkeypatch.setattr(stage, name, fail)
+    assert stage.images is None and stage.hparams["clip"] is None
     alone = StandardFineTuning(str(tiny_sd15))
     alone.log = stage.log
     assert torch.allclose(step(stage, batch)["loss"], alone.training_step(batch, 0), rtol=1e-5)
@@ -215,3 +221,124 @@ def test_a_look_shows_the_maps_and_images_of_the_batch(tiny_sd15: Path, stage1: 
     assert not stage._latents.kept  # a picture changes nothing that is learnt
     assert look.one_step_image.shape == batch.image.shape and look.control.sfcm.shape == (4, 8, 8)
     assert torch.allclose(look.control.sfcm, step(stage, batch)["sfcm"])
+
+
+def test_without_sfcm_it_aligns_everywhere(tiny_sd15: Path, stage1: Path, batch: PortraitBatch) -> None:
+    """Eq. 3 and 4: 1 - SFCM is 1 at every place."""
+    stage, plain = stage2(tiny_sd15, stage1), stage2(tiny_sd15, stage1, sfcm=False)
+    seen = step(plain, batch)
+    assert not seen["sfcm"].any() and step(stage, batch)["sfcm"].any()
+    assert (seen["m_text"] > step(stage, batch)["m_text"]).all() and not plain.look(batch).control.sfcm.any()
+    assert plain.look(batch).control.soft_map.any()
+
+
+# ---- other methods, as terms beside L_diff ----
+
+NEUTRAL = AnyObjective(m_text=0, m_fine=0, enhanced=0)
+BASELINES = {
+    "tokencompose": AnyObjective(m_text=0, m_fine=0, enhanced=0, token=1e-3, pixel=5e-5),
+    "prior preservation": AnyObjective(m_text=0, m_fine=0, enhanced=0, prior_preservation=1.0),
+    "output preservation": AnyObjective(m_text=0, m_fine=0, enhanced=0, output_preservation=1.0),
+}
+every_baseline = pytest.mark.parametrize("name", BASELINES)
+
+
+@pytest.fixture(scope="module")
+def priors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Portraits that stand for the original's own."""
+    return paint_portraits(tmp_path_factory.mktemp("priors") / "p", 4, "home", (), resolution=64)
+
+
+def baseline(name: str, base: Path, priors: Path, /, **options: Any) -> DualPathAlignment:
+    options = {"tuning": Full(), "learning_rate": 1e-3, "masks": "painted", "priors": str(priors), **options}
+    return stage2(base, objective=BASELINES[name], **options)
+
+
+@every_baseline
+def test_a_baseline_trains_the_whole_denoiser_and_needs_no_clip(
+        name: str, tiny_sd15: Path, portraits: Path, priors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(Clip, "load", lambda *_: pytest.fail("no term needs CLIP"))
+    stage, seen = baseline(name, tiny_sd15, priors), {}
+    stage.log = lambda key, value, **_: seen.setdefault(key, []).append(float(value))
+    before = {key: value.clone() for key, value in stage.backbone.denoiser.state_dict().items()}
+    reference = {key: value.clone() for key, value in stage.reference.state_dict().items()}
+    fit = trainer(tmp_path, 3)
+    fit.fit(stage, data(portraits))
+    terms = [key for key in seen if key.startswith("loss/")]
+    assert terms == [f"loss/{term.name}" for term in BASELINES[name].terms]
+    assert all(len(seen[key]) == 3 and torch.tensor(seen[key]).isfinite().all() for key in terms)
+    after = stage.backbone.denoiser.state_dict()
+    assert all(not torch.equal(after[key], value) for key, value in before.items() if value.any())
+    assert all(torch.equal(value, reference[key]) for key, value in stage.reference.state_dict().items())
+    said = "masks: 100% of samples are supervised, 100% of phrases and targets have a mask (16 portraits looked at)"
+    assert (said in capsys.readouterr().out) == (name == "tokencompose")
+    fit.save_checkpoint(tmp_path / "c.ckpt")
+    made = load_lineage(tmp_path / "c.ckpt")
+    assert list(made.models) == ["original", "customised"] and made.clip is None and made.exportable
+
+
+@every_baseline
+def test_a_baseline_s_loss_is_its_terms_beside_the_diffusion_loss(
+        name: str, tiny_sd15: Path, portraits: Path, priors: Path, batch: PortraitBatch) -> None:
+    stage, alone = baseline(name, tiny_sd15, priors), stage2(tiny_sd15, objective=NEUTRAL, tuning=Full())
+    batch.ids = [f"{row:06d}" for row in range(4)]
+    stage._masks = phrase_masks("painted", str(portraits))
+    seen, plain = step(stage, batch), step(alone, batch)
+    assert torch.equal(seen["diffusion"], plain["diffusion"])
+    added = sum(getattr(BASELINES[name], term.name) * seen[term.name].mean() for term in BASELINES[name].terms[1:])
+    assert torch.allclose(seen["loss"], plain["loss"] + added)
+    assert added > 0 or name == "output preservation"  # where the model still is the original
+
+
+def test_output_preservation_compares_both_models_on_the_base_text(
+        tiny_sd15: Path, stage1: Path, priors: Path, batch: PortraitBatch) -> None:
+    untouched, moved = (baseline("output preservation", tiny_sd15, priors, start=start) for start in (None, stage1))
+    assert step(untouched, batch)["output_preservation"].max() < 1e-10
+    original, response = load_customised(stage1)
+    chance = draw(original.process, (4, 8, 8), batch.ids, 0, [0] * 4)
+    x_t = original.process.noised(original.encode(batch.image, chance.posterior), chance.noise, chance.t)
+    outputs = [model.denoise(x_t, chance.t, model.condition([Prompt(base) for base in batch.base_text])).output
+               for model in (original, response)]
+    expected = (outputs[0] - outputs[1]).square().mean((1, 2, 3))
+    assert torch.allclose(step(moved, batch)["output_preservation"], expected, rtol=1e-3)
+
+
+def test_prior_preservation_is_the_diffusion_loss_of_the_priors(
+        tiny_sd15: Path, priors: Path, batch: PortraitBatch) -> None:
+    stage = baseline("prior preservation", tiny_sd15, priors, seed=2)
+    prompts, t, noise, x0 = stage._priors.beside(batch, stage.backbone, 2)
+    output = stage.backbone.denoise(stage.backbone.process.noised(x0, noise, t), t, stage.backbone.condition(prompts))
+    expected = (output.output - noise).square().mean((1, 2, 3))
+    assert torch.allclose(step(stage, batch)["prior_preservation"], expected, rtol=1e-4)
+
+
+def test_tokencompose_reads_the_response_on_the_full_text(
+        tiny_sd15: Path, portraits: Path, priors: Path, batch: PortraitBatch) -> None:
+    stage = baseline("tokencompose", tiny_sd15, priors, caption_dropout=0.5)
+    batch.ids = [f"{row:06d}" for row in range(4)]
+    stage._masks = phrase_masks("painted", str(portraits))
+    prompts, _, t, noise, x0 = stage.drawn(batch)
+    full = stage.backbone.condition(prompts)
+    seen = stage.backbone.denoise(stage.backbone.process.noised(x0, noise, t), t, full, capture=True).attention
+    held = Step(torch.zeros(()), torch.zeros(()), response=seen, phrase_tokens=phrase_tokens(full),
+                masks=stage._masks.batch(batch.ids, prompts, full.phrase_weights.shape[-1]))
+    found, kept = step(stage, batch), torch.tensor([bool(prompt.base_text) for prompt in prompts])
+    for name in ("token", "pixel"):
+        assert torch.allclose(found[name], TERMS[name].compute(held), rtol=1e-4)
+        assert torch.equal(found[name] > 0, kept)  # a dropped caption supervises nothing
+    assert kept.any() and not kept.all()
+
+
+def test_a_resumed_run_meets_the_same_priors(tiny_sd15: Path, portraits: Path, priors: Path, tmp_path: Path) -> None:
+    whole, resumed = (baseline("prior preservation", tiny_sd15, priors) for _ in range(2))
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer(tmp_path, 2, callbacks=[keep]).fit(whole, data(portraits))
+    trainer(tmp_path, 2).fit(resumed, data(portraits), ckpt_path=tmp_path / "step=1.ckpt")
+    assert all(torch.equal(weight, resumed.state_dict()[key]) for key, weight in whole.state_dict().items())
+
+
+@pytest.mark.parametrize(("name", "absent"), [("tokencompose", "masks"), ("prior preservation", "priors")])
+def test_a_term_without_what_it_needs_is_refused(name: str, absent: str, tiny_sd15: Path, priors: Path) -> None:
+    with pytest.raises(ValueError, match=rf"objective\.\w+.* needs? model\.{absent}: "):
+        baseline(name, tiny_sd15, priors, **{absent: None})
