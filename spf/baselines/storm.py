@@ -44,6 +44,8 @@ class Slope:
 class Storm(Guidance):
     """Moves x_t for prompts with two nouns; others are left alone.
 
+    The nouns are ``two_nouns`` either way; the released code takes prompts that hold exactly two.
+
     Args:
         strength: factor of each move; the method's own is 1.
         strict_repo: with the released code's faults: right is left and below is above, the vertical cost varies from
@@ -89,13 +91,13 @@ class Storm(Guidance):
         return slope
 
     def _slope(self, x_t: Tensor, t: Tensor, denoise: Denoise, position: float) -> Slope:
-        with torch.enable_grad():
+        # in float32, whatever portraits are made in: gradients of maps are too small for float16
+        with torch.enable_grad(), torch.autocast(x_t.device.type, enabled=False):
             x_t = x_t.detach().requires_grad_()
             maps = token_maps(denoise.attention(x_t, t))  # (B,T,h,w)
-            with torch.autocast(x_t.device.type, enabled=False):
-                costs = [arrangement_cost(one, wanted, position, self.strict_repo) if wanted else one.new_zeros(())
-                         for one, wanted in zip(maps, self._wanted, strict=True)]
-                cost = torch.stack(costs)
+            cost = torch.stack([
+                arrangement_cost(one, wanted, position, self.strict_repo) if wanted else one.new_zeros(())
+                for one, wanted in zip(maps, self._wanted, strict=True)])
             (gradient,) = torch.autograd.grad(cost.sum(), x_t)
         norm = gradient.flatten(1).norm(dim=1).clamp(min=1)[:, None, None, None]
         misplaced = [wanted is not None and self._misplaced(one, wanted)
@@ -122,7 +124,7 @@ def two_nouns(prompt: Prompt) -> tuple[NounPhrase, NounPhrase] | None:
 
 
 def arrangement(prompt: Prompt, backbone: Backbone, length: int, strict_repo: bool = False) -> Arrangement | None:
-    """The two nouns in the T = ``length`` tokens, their adjectives, and a direction where a word says one.
+    """The two nouns in the T = ``length`` tokens, the word before each, and a direction where a word says one.
 
     None where there are no two, or truncation has removed one.
     """

@@ -180,6 +180,20 @@ def test_inference_mode_around_it_changes_nothing(backbone: Backbone) -> None:
     assert all(weight.grad is None for weight in backbone.parameters())
 
 
+def test_gradients_are_exact_in_whatever_precision_portraits_are_made(backbone: Backbone) -> None:
+    class Real(Seen):
+        def attention(self, x_t: Tensor, t: Tensor) -> tuple[AttentionRecord, ...]:
+            return backbone.denoise(x_t, t, backbone.condition([PROMPT]), capture=True).attention
+
+    guidance, x_t, t = Storm(), torch.randn(1, *backbone.latent_shape()), torch.tensor([500])
+    guidance.edit([PROMPT], backbone.condition([PROMPT]), backbone)
+    exact = guidance._slope(x_t, t, Real(), 10.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = guidance._slope(x_t, t, Real(), 10.0)
+    assert torch.equal(exact.gradient, coarse.gradient) and exact.gradient.any() and exact.gradient.norm() <= 1
+    assert torch.equal(exact.cost, coarse.cost)
+
+
 def test_on_the_miniature_nearly_all_prompts_are_edited_and_a_move_lowers_the_cost() -> None:
     for target in TARGETS:
         assert edited_share(Storm(), [r.prompt for r in requests_of("miniature", (target,), 20, 0)]) >= 0.9
