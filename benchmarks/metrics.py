@@ -4,7 +4,8 @@
 
 Pairs are painted portraits in PNG files. The suite's side is ``measure`` as `spf test` calls it, with a store of
 encodings on disk; a package's side is what its users write from the same files, batch by batch. Both share one network,
-take turns, and are held to the same numbers in every round (those of the package), or nothing is reported. Loading weights is nobody's time. A second method is measured with the store that the first has filled.
+take turns, and are held to the same numbers in every round (those of the package), or nothing is reported. Loading
+weights is nobody's time. A second method is measured with the store that the first has filled.
 
 ID's detector is hand-built and free on both sides, as its published file cannot be had. MPS and ImageReward have no
 package that installs, so they stand alone. Everything is on the CPU.
