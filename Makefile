@@ -62,19 +62,22 @@ eval: $(ROWS) ## measure every row of experiments/BASE/rows whose result is miss
 results/$(BASE)/%.json: experiments/$(BASE)/rows/%.yaml experiments/$(BASE)/evaluate.yaml runs/$(BASE)/triples/manifest.json | $(STAMP)
 	$(SPF) test -c experiments/$(BASE)/evaluate.yaml -c $< $(ARGS)
 
-# Which training a row needs, by the checkpoint that its file names: it is made where it is missing.
+# Which training a row needs, by the checkpoint that its file names: what is missing or was broken off is trained.
 CHECKPOINT = $(shell sed -n 's/^  checkpoint: //p' experiments/$(BASE)/rows/$*.yaml)
 .SECONDEXPANSION:
-$(ROWS): results/$(BASE)/%.json: $$(CHECKPOINT)
+$(ROWS): results/$(BASE)/%.json: $$(CHECKPOINT) $$(CHECKPOINT:%/checkpoints/last.ckpt=%/trained)
 
-runs/$(BASE)/triples/manifest.json: | $(STAMP)
+runs/$(BASE)/triples/manifest.json: experiments/$(BASE)/triples.yaml | $(STAMP)
 	$(SPF) triples --config experiments/$(BASE)/triples.yaml
 
-runs/$(BASE)/stage1/checkpoints/last.ckpt: | $(STAMP)
-	$(MAKE) train-stage1 ARGS=
+runs/$(BASE)/%/checkpoints/last.ckpt: | runs/$(BASE)/%/trained ;
 
-runs/$(BASE)/stage2/checkpoints/last.ckpt: | runs/$(BASE)/stage1/checkpoints/last.ckpt
-	$(MAKE) train-stage2 ARGS=
+# The mark of a training that came to its end: a checkpoint alone may be of one that was broken off.
+runs/$(BASE)/%/trained: experiments/$(BASE)/%.yaml | $(STAMP)
+	$(MAKE) train-$* ARGS=
+	@touch $@
+
+runs/$(BASE)/stage2/trained: runs/$(BASE)/stage1/trained
 
 tables: $(STAMP) ## the paper's tables from results/BASE; ARGS="--paper true --format latex" sets the paper's numbers beside
 	$(SPF) tables --results results/$(BASE) $(ARGS)

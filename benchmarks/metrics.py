@@ -3,9 +3,9 @@
     python benchmarks/metrics.py [--quick] [--sam vit_b|vit_l|vit_h] [--threads N] [--out DIR]
 
 Pairs are painted portraits in PNG files. The suite's side is ``measure`` as `spf test` calls it, with a store of
-encodings on disk; a package's side is what its users write from the same files, computing every number of the suite's
-rows, batch by batch. Both share one network, take turns, and are held to the same numbers in every round, or nothing
-is reported. Loading weights is nobody's time. A second method is measured with the store that the first has filled.
+encodings on disk; a package's side is what its users write from the same files, batch by batch. Both share one network,
+take turns, and are held to the same numbers in every round (those of the package), or nothing is reported. Loading
+weights is nobody's time. A second method is measured with the store that the first has filled.
 
 ID's detector is hand-built and free on both sides, as its published file cannot be had. MPS and ImageReward have no
 package that installs, so they stand alone. Everything is on the CPU.
@@ -77,10 +77,12 @@ def report(options: argparse.Namespace) -> tuple[dict[str, Found], float]:
         found[name], libraries = fresh(one_metric, name, options.sam)
         lines.append(table.row(name, found[name], libraries))
         print(lines[-1], flush=True)
-    seconds = {name: ([fresh(scale.suite_seconds, name)[0]], [fresh(scale.package_seconds, name)[0]])
+    packages = (scale.by_package, scale.by_torchmetrics)
+    seconds = {name: [fresh(scale.suite_seconds, name)[0],
+                      *(fresh(scale.package_seconds, name, package)[0] for package in packages)]
                for name in scale.METRICS}
     exchanges = {name: [fresh(scale.exchange, name, world) for world in WORLDS] for name in scale.METRICS}
-    fid_seconds = seconds["fid"][0][0]
+    fid_seconds = seconds["fid"][0]
     lines += ["", *table.whole(found), "", "| bar | measured | wanted | |\n|---|---|---|---|",
               *map(str, table.bars([*found.values()], fid_seconds)), "", *table.scale(seconds, exchanges)]
     options.out.mkdir(parents=True, exist_ok=True)

@@ -410,7 +410,7 @@ TUNING_LAWS: tuple[TuningLaw, ...] = (
 UNCHANGED = {"fid": 0.0, "lpips": 0.0, "id": 1.0, "id_detected": 1.0, "face_found": 1.0, "clip_i": 1.0,
              "clip_t_gain": 0.0, "clip_t_drift": 0.0, "seg_cons": 100.0, "seg_cov": 100.0}
 """What each column says of a portrait that stayed as it was."""
-OF_THE_PORTRAIT = {"kid", "clip_t", "repaint", "target_read"}
+OF_THE_PORTRAIT = {"kid", "clip_t", "clip_t_full", "repaint", "target_read"}
 """Columns that say of a portrait more than how it differs from its original; KID is 0 only on average."""
 SYMMETRIC = {"fid", "kid", "lpips", "id", "id_detected", "clip_i", "seg_cons", "seg_cov"}
 NOWHERE = Store(None)

@@ -1,7 +1,9 @@
 """Every experiment says on top what it reproduces and by which command, and that very command is understood."""
 
+import os
 import re
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 import yaml
 
 from spf.__main__ import main
-from tests.house import ROOT, run
+from tests.house import ROOT, copy_checkout, run
 
 EXPERIMENTS = sorted(file.relative_to(ROOT) for file in (ROOT / "experiments").rglob("*.y*ml"))
 COMMAND = re.compile(r"\bspf (?P<arguments>(?:fit|test|triples) [^`\n]*)")
@@ -126,3 +128,43 @@ def test_a_slurm_script_starts_an_experiment(script: str, given: list[str], key:
     config = printed_config(command, capsys)
     assert program.endswith("/spf") and config["data"][key] == "two words"
     assert (config["trainer"]["devices"], config["trainer"]["num_nodes"]) == ("8", 2)
+
+
+ACTOR = """
+case "$1" in
+triples) file=runs/miniature/triples/manifest.json;;
+fit) file=$(echo "$3" | sed 's/experiments\\(.*\\).yaml/runs\\1\\/checkpoints\\/last.ckpt/');;
+test) file=$(echo "$5" | sed 's/experiments\\(.*\\)rows.\\(.*\\).yaml/results\\1\\2.json/');;
+*) exit 0;;
+esac
+echo "$1 $file"
+mkdir -p "$(dirname "$file")"
+touch "$file"
+test "$file" != "$BREAKS"
+"""
+"""In the place of spf: makes what it would make, and is broken off after $BREAKS, which is there all the same."""
+
+
+def test_make_eval_runs_what_is_missing_outdated_or_was_broken_off(tmp_path: Path) -> None:
+    home = copy_checkout(tmp_path / "home")
+    (home / "actor.sh").write_text(ACTOR)
+
+    def said(breaks: str = "") -> list[str]:
+        made = run(["make", "-s", "-o", ".venv/.installed", "SPF=sh actor.sh", "eval"], cwd=home, BREAKS=breaks)
+        assert (made.returncode != 0) == bool(breaks), made.stdout
+        return [line for line in made.stdout.splitlines() if line.startswith(("triples ", "fit ", "test "))]
+
+    def touched(file: str) -> None:
+        os.utime(home / file, (time.time() + 60,) * 2)
+
+    stage1, stage2 = (f"runs/miniature/{stage}/checkpoints/last.ckpt" for stage in ("stage1", "stage2"))
+    broken, healed = said(breaks=stage2), said()
+    assert broken[-1] == healed[0] == f"fit {stage2}" and f"fit {stage1}" in broken and f"fit {stage1}" not in healed
+    rows = {f"test results/miniature/{file.stem}.json" for file in (home / "experiments/miniature/rows").iterdir()}
+    measured = [line for line in broken + healed if line.startswith("test")]
+    assert set(measured) == rows and len(measured) == len(rows)
+    assert said() == []
+    touched("experiments/miniature/rows/ours.yaml")
+    assert said() == ["test results/miniature/ours.json"]
+    touched(stage1)  # trained anew
+    assert {f"test results/miniature/{row}.json" for row in ("standard_fine_tuning", "stage1_base_text")} <= {*said()}

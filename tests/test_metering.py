@@ -120,7 +120,7 @@ def test_the_table_has_a_row_a_metric_and_says_what_is_missed() -> None:
 
 @pytest.mark.parametrize("name", ["fid", "kid"])
 def test_what_a_rank_holds_and_sends_does_not_grow_with_ranks(name: str) -> None:
-    from metering.scale import by_package, by_suite, exchange, features
+    from metering.scale import by_package, by_suite, by_torchmetrics, exchange, features
 
     one, many = (exchange(name, world, count=100, width=8) for world in (1, 4))
     assert one.value == pytest.approx(many.value, rel=1e-9)
@@ -128,6 +128,7 @@ def test_what_a_rank_holds_and_sends_does_not_grow_with_ranks(name: str) -> None
     one_side, other = features(1100, 8)
     ours, theirs = float(by_suite(name, one_side, other).compute()), by_package(name, one_side, other)
     assert ours == pytest.approx(theirs, rel=1e-4)
+    assert name == "kid" or ours == pytest.approx(by_torchmetrics(name, one_side, other), rel=1e-3)
 
 
 def test_the_real_sizes_are_the_published_ones() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from metering.racing import Found, images_per_second, over_packages, second_speedup
 from metering.scale import COUNT, WIDTH, Exchange
@@ -52,12 +51,12 @@ def whole(found: Mapping[str, Found]) -> Iterator[str]:
               if len(found) > 1 and "seg_cons" in found else "") + ".")
 
 
-def scale(seconds: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+def scale(seconds: Mapping[str, Sequence[float]],
           exchanges: Mapping[str, Sequence[Exchange]]) -> Iterator[str]:
-    """FID and KID at scale, seconds by metric of the suite and the package, and the exchange of ranks."""
-    yield f"| {COUNT} pairs, {WIDTH} features | seconds | torch-fidelity's |\n|---|---|---|"
+    """FID and KID at scale, seconds by metric of the suite and both packages, and the exchange of ranks."""
+    yield f"| {COUNT} pairs, {WIDTH} features | seconds | torch-fidelity's | torchmetrics' |\n|---|---|---|---|"
     for name, sides in seconds.items():
-        yield f"| {name} | " + " | ".join(f"{median(side):.2f}" for side in sides) + " |"
+        yield f"| {name} | " + " | ".join(f"{side:.2f}" for side in sides) + " |"
     yield ("\n| | ranks | MiB of state | MiB to all_reduce | peak GiB | MiB, if it were gathered | value |\n"
            "|---|---|---|---|---|---|---|")
     for name, some in exchanges.items():

@@ -33,7 +33,11 @@ class EvaluationCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Everything under ``--run``; the module deals the triples out itself, since Lightning would repeat some."""
-        run = self.config_init["test"]["run"]
+        config = self.config_init["test"]
+        if str(config["trainer"]["precision"] or "").endswith("-true"):
+            raise ValueError(f"trainer.precision {config['trainer']['precision']} has no say in a measurement: the "
+                             "test set says in which precision portraits are made, and metrics use float32")
+        run = config["run"]
         Path(run).mkdir(parents=True, exist_ok=True)
         logger = TensorBoardLogger(run, name="", version="", default_hp_metric=False)
         kwargs |= {"default_root_dir": run, "logger": logger, "plugins": slurm(),

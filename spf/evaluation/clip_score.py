@@ -78,13 +78,13 @@ class Cosines(Metric):
     def score(self, originals: Sequence[Encoding], customised: Sequence[Encoding],
               prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Raw cosines in [-1,1], neither clamped nor times 100."""
-        read = self.texts.read(text for prompt in prompts for text in (self.asked(prompt), prompt.base_text))
+        read = self.texts.read(text for prompt in prompts for text in (*self.asked(prompt), prompt.base_text))
         return [self.row(original["vector"], custom["vector"], prompt, read)
                 for original, custom, prompt in zip(originals, customised, prompts, strict=True)]
 
     @abstractmethod
-    def asked(self, prompt: Prompt) -> str:
-        """The text that the portrait is held against, or ""."""
+    def asked(self, prompt: Prompt) -> Sequence[str]:
+        """The texts that the portrait is held against, beside the base text."""
 
     @abstractmethod
     def row(self, original: Tensor, customised: Tensor, prompt: Prompt, read: Mapping[str, Read]) -> dict[str, float]:
@@ -102,6 +102,7 @@ class ClipScore(Cosines):
     and ignore the target fit no text that also describes the original. Beside them:
 
         clip_t_original     the original's CLIP-T; clip_t_gain is what the customised has more
+        clip_t_full         the customised's cosine with the full text, [base, target]
         clip_t_drift        the customised's cosine with the base text, less the original's (PureCC's, arXiv 2603.07561)
         caption_truncated   1.0 where the end of either text was cut, else 0.0
 
@@ -110,19 +111,21 @@ class ClipScore(Cosines):
 
     columns = (Column("clip_i", "CLIP-I", "Preservation", True), Column("clip_t", "CLIP-T", "Responsiveness", True),
                Column("clip_t_gain", "CLIP-T gain", "More", True, 3),
+               Column("clip_t_full", "CLIP-T (full text)", "More", True),
                Column("clip_t_drift", "CLIP-T drift (base text)", "More", True, 3))
     clip = VIT_L_14
     suffix: ClassVar[str] = ""  # of every key
 
-    def asked(self, prompt: Prompt) -> str:
-        """The target text."""
-        return prompt.target_text
+    def asked(self, prompt: Prompt) -> Sequence[str]:
+        """The target text, and the full text."""
+        return prompt.target_text, prompt.full_text
 
     def row(self, original: Tensor, customised: Tensor, prompt: Prompt, read: Mapping[str, Read]) -> dict[str, float]:
         """CLIP-I, CLIP-T and what stands beside them."""
         base, target = read[prompt.base_text], read[prompt.target_text]
         row = {"clip_i": cosine(original, customised),
                "clip_t_drift": cosine(customised, base.vector) - cosine(original, base.vector),
+               "clip_t_full": cosine(customised, read[prompt.full_text].vector),
                "caption_truncated": float(base.truncated or target.truncated)}
         if prompt.target_text:
             row["clip_t"], row["clip_t_original"] = cosine(customised, target.vector), cosine(original, target.vector)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from spf.evaluation.images import Picture, PictureError, look_at, read_picture
 from spf.evaluation.metric import Encoding, Metric
@@ -39,14 +40,18 @@ class Encoder:
 
     def encode(self, chunk: Sequence[Numbered],
                failures: dict[str, str]) -> tuple[list[Numbered], list[Encoding], list[Encoding]]:
-        """The pairs that can be scored, and the encodings of both sides; the others go to ``failures``."""
-        seen = {pair.id: self._look(pair, failures) for _, pair in chunk}
-        chunk = [(place, pair) for place, pair in chunk if seen[pair.id]]
-        originals, customised = ([seen[pair.id][side] for _, pair in chunk] for side in (0, 1))
+        """The pairs that can be scored, and the encodings of both sides; the others go to ``failures``.
+
+        The originals are encoded whatever became of them, so that one method's gaps cost no other what is kept.
+        """
         prompts = [pair.prompt for _, pair in chunk]
-        alone = self.metric.of != "pair"
-        sides = (self._side(originals, prompts, None) if alone else [{} for _ in chunk],
-                 self._side(customised, prompts, None if alone else originals))
+        originals, others = [_look(pair.original) for _, pair in chunk], [_look(pair.customised) for _, pair in chunk]
+        others = [self._other_size(*both) or both[1] for both in zip(originals, others, strict=True)]
+        if self.metric.of == "pair":
+            alone: list[Encoding | str] = [one if isinstance(one, str) else {} for one in originals]
+            sides = alone, self._side(others, prompts, originals)
+        else:
+            sides = self._side(originals, prompts), self._side(others, prompts)
         problems = [next((one for one in both if isinstance(one, str)), "") for both in zip(*sides, strict=True)]
         failures |= {pair.id: problem for (_, pair), problem in zip(chunk, problems, strict=True) if problem}
         good = [row for row, problem in enumerate(problems) if not problem]
@@ -56,21 +61,29 @@ class Encoder:
     def _about(self) -> dict[str, Any]:
         return self.metric.describe()  # asked once: it looks versions up
 
-    def _look(self, pair: Pair, failures: dict[str, str]) -> tuple[Picture, ...]:
-        """Both files, or () and a failure."""
-        try:
-            looks = look_at(pair.original), look_at(pair.customised)
-        except PictureError as error:
-            failures[pair.id] = str(error)
-            return ()
-        sizes = [" x ".join(map(str, look.size)) for look in looks]
-        if self.metric.same_size and sizes[0] != sizes[1]:
-            failures[pair.id] = (f"{pair.customised} has {sizes[1]} pixels and its original {sizes[0]}; what compares "
-                                 "places needs one size: bring both to it")
-            return ()
-        return looks
+    def _other_size(self, original: Picture | str, customised: Picture | str) -> str:
+        """What is wrong with the two together, or ""."""
+        if isinstance(original, str) or isinstance(customised, str) or not self.metric.same_size:
+            return ""
+        sizes = [" x ".join(map(str, look.size)) for look in (original, customised)]
+        return "" if sizes[0] == sizes[1] else (
+            f"{customised.path} has {sizes[1]} pixels and its original {sizes[0]}; what compares places needs one "
+            "size: bring both to it")
 
-    def _side(self, pictures: Sequence[Picture], prompts: Sequence[Prompt],
+    def _side(self, looks: Sequence[Picture | str], prompts: Sequence[Prompt],
+              partners: Sequence[Picture | str] | None = None) -> list[Encoding | str]:
+        """The encoding of each picture, beside its partner where the metric is of pairs; a text where there is none."""
+        beside = partners or looks
+        found: list[Encoding | str] = [next((one for one in both if isinstance(one, str)), "")
+                                       for both in zip(looks, beside, strict=True)]
+        good = [row for row, problem in enumerate(found) if not problem]
+        made = self._kept([looks[row] for row in good], [prompts[row] for row in good],
+                          [beside[row] for row in good] if partners else None)
+        for row, encoding in zip(good, made, strict=True):
+            found[row] = encoding
+        return found
+
+    def _kept(self, pictures: Sequence[Picture], prompts: Sequence[Prompt],
               originals: Sequence[Picture] | None) -> list[Encoding | str]:
         """The encoding of each picture, kept or made; a text that says why there is none."""
         contents = [[picture.sha256 for picture in pictures], [other.sha256 for other in originals or ()],
@@ -93,16 +106,38 @@ class Encoder:
         shapes = {row: image.shape for row, image in enumerate(images) if not made[row]}
         for shape in dict.fromkeys(shapes.values()):  # a batch has one size
             rows = [row for row in shapes if shapes[row] == shape]
-            encodings = self.metric.encode(torch.stack([images[row] for row in rows]), [prompts[row] for row in rows],
-                                           torch.stack([others[row] for row in rows]) if others else None)
+            encodings = self._encoded([images[row] for row in rows], [prompts[row] for row in rows],
+                                      [others[row] for row in rows] if others else None)
             for row, encoding in zip(rows, encodings, strict=True):
-                made[row] = encoding if _is_finite(encoding) else (
-                    f"{pictures[row].path}: {type(self.metric).__name__} gave a number that is not finite; look at the "
-                    "picture, or leave this metric out")
+                made[row] = f"{pictures[row].path}: {encoding}" if isinstance(encoding, str) else encoding
         return made
 
+    def _encoded(self, images: list[Tensor], prompts: list[Prompt],
+                 others: list[Tensor] | None) -> list[Encoding | str]:
+        """Of one batch; where the network fails, of each image by itself, so that it fails for the culprit alone."""
+        name = type(self.metric).__name__
+        try:
+            made = self.metric.encode(torch.stack(images), prompts, torch.stack(others) if others else None)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if len(images) == 1:
+                return [f"{name} failed: {' '.join(str(error).split())}"]
+            return [self._encoded(images[row:row + 1], prompts[row:row + 1], others[row:row + 1] if others else None)[0]
+                    for row in range(len(images))]
+        return [encoding if _is_finite(encoding) else
+                f"{name} gave a number that is not finite; look at the picture, or leave this metric out"
+                for encoding in made]
 
-def _pixels(picture: Picture) -> torch.Tensor | str:
+
+def _look(path: Path) -> Picture | str:
+    try:
+        return look_at(path)
+    except PictureError as error:
+        return str(error)
+
+
+def _pixels(picture: Picture) -> Tensor | str:
     try:
         return read_picture(picture.path)
     except PictureError as error:

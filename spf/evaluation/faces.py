@@ -31,7 +31,7 @@ class Pack:
 
         Raises WeightsAbsent, or ValueError for a file with another hash.
         """
-        return _find(self.detector, folder), _find(self.recogniser, folder)
+        return self.detector.find(folder), self.recogniser.find(folder)
 
     def describe(self, folder: Path) -> dict[str, Any]:
         """What decides an embedding, for JSON. Raises as ``find``."""
@@ -45,13 +45,9 @@ class Pack:
                 "opencv": cv2.__version__}
 
 
-def _find(weights: Weights, folder: Path) -> Path:
-    deeper = folder / Path(weights.file).parent
-    return weights.find(deeper if (deeper / weights.file).is_file() else folder)
-
-
 def _published(file: str, name: str, megabytes: int, sha256: str) -> Weights:
-    return Weights(name, file, f"{RELEASE}/{Path(file).parent}.zip", LICENCE, megabytes, sha256)
+    return Weights(name, file, f"{RELEASE}/{Path(file).parent}.zip", LICENCE, megabytes, sha256,
+                   (f"{Path(file).parent}/{file}",))  # as an archive lies that holds a folder of its own
 
 
 SCRFD_SHA256 = "5838f7fe053675b1c7a08b633df49e7af5495cee0493c7dcf6697200b85b5b91"
@@ -148,7 +144,7 @@ def _network(path: Path, task: str, device: torch.device) -> Any:
     used = network.session.get_providers()[0]
     if used != next(iter(providers)):
         warnings.warn(f"faces are embedded by {used}, not on {device}: for a GPU, onnxruntime-gpu must be installed in "
-                      "place of onnxruntime; the numbers agree, it takes longer", stacklevel=3)
+                      "place of onnxruntime; it takes longer", stacklevel=3)
     return network
 
 
@@ -158,4 +154,5 @@ def _providers(device: torch.device) -> dict[str, dict[str, Any]]:
     if device.type != "cuda":
         return cpu
     index = torch.cuda.current_device() if device.index is None else device.index
-    return {"CUDAExecutionProvider": {"device_id": index}} | cpu
+    exact = {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}  # the same numbers every time, in full float32
+    return {"CUDAExecutionProvider": {"device_id": index, **exact}} | cpu

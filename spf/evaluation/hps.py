@@ -5,7 +5,7 @@ of 0.30 is out of reach of v2.0, whose own tables end at 0.28, and its authors' 
 here, and v2.0, with which it cannot be compared, stands in More.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import open_clip
@@ -28,7 +28,7 @@ def pad(images: Tensor, size: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     scale = size / max(height, width)
-    inner = [round(height * scale), round(width * scale)]
+    inner = [max(1, round(side * scale)) for side in (height, width)]
     pixels = F.resize(images.float().div(255), inner, InterpolationMode.BICUBIC, antialias=True)
     below, right = size - inner[0], size - inner[1]
     return NORMALIZE(F.pad(pixels, [right // 2, below // 2, right - right // 2, below - below // 2]))
@@ -61,11 +61,12 @@ class Hps(Cosines):
 
     columns = (Column("hpsv2_1", "HPSv2", "Overall", True, 3),)
     clip = HPS_2_1
+    by_full_text = True
     key: ClassVar[str] = "hpsv2_1"
 
-    def asked(self, prompt: Prompt) -> str:
+    def asked(self, prompt: Prompt) -> Sequence[str]:
         """The full text."""
-        return prompt.full_text
+        return (prompt.full_text,)
 
     def row(self, original: Tensor, customised: Tensor, prompt: Prompt, read: Mapping[str, Read]) -> dict[str, float]:
         """HPS and what stands beside it."""

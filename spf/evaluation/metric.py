@@ -24,6 +24,7 @@ class Metric(ABC):
     columns: ClassVar[tuple[Column, ...]]  # what it prints, in order
     of: ClassVar[Literal["image", "image and text", "pair"]] = "image"  # what an encoding depends on
     same_size: ClassVar[bool] = False  # whether a pair of unequal sizes cannot be scored
+    by_full_text: ClassVar[bool] = False  # whether images are judged by the full text: unfair to base text alone
 
     @abstractmethod
     def encode(self, images: Tensor, prompts: Sequence[Prompt], originals: Tensor | None) -> list[Encoding]:

@@ -102,16 +102,13 @@ class PublishedMps:
     weights: Weights
     config: CLIPConfig
     cross: dict[str, int] = field(default_factory=dict)  # heads, head_width, layers; default: as published
-    converted: str = "MPS_overall_checkpoint.safetensors"  # what ``convert_mps`` makes of the authors' own file
 
     def load(self, folder: Path, device: torch.device) -> MpsNetwork:
         """The network with the weights from ``folder``, in float32. Raises WeightsAbsent, or ValueError for a bad file.
 
         ``position_ids``, which older versions of transformers saved, count 0, 1, 2, ... and are not needed.
         """
-        path = folder / self.converted
-        if not path.is_file():
-            path = self.weights.find(folder)
+        path = self.weights.find(folder)
         tensors = {key: value for key, value in read_weights(path).items() if not key.endswith(".position_ids")}
         network = self.network()
         fill(network, tensors, path)
@@ -131,7 +128,8 @@ class PublishedMps:
 MPS = PublishedMps(
     Weights("MPS overall", "MPS_overall_checkpoint_diffsynth.safetensors",
             "https://modelscope.cn/models/DiffSynth-Studio/QualityMetric_reward_pretrained/resolve/master/"
-            "MPS_overall_checkpoint/MPS_overall_checkpoint_diffsynth.safetensors", "MIT", 2209),
+            "MPS_overall_checkpoint/MPS_overall_checkpoint_diffsynth.safetensors", "MIT", 2209,
+            also=("MPS_overall_checkpoint.safetensors",)),  # what ``convert_mps`` makes of the authors' own file
     CLIPConfig(
         projection_dim=1024,
         text_config={"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16,

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from spf.evaluation.weights import FOLDER
 from spf.files import whole
 
 
@@ -35,7 +36,7 @@ class _Record(metaclass=_Inert):
         self.state = state
 
 
-def convert_mps(source: Path, out: Path) -> int:
+def convert_mps(source: Path, out: Path = FOLDER / "MPS_overall_checkpoint.safetensors") -> int:
     """The authors' MPS_overall_checkpoint.pth -> ``out`` (.safetensors), whole or not at all, in ``MPS``'s keys.
 
     Says how many tensors it wrote, and returns that. Raises FileNotFoundError, or ValueError for a file that is

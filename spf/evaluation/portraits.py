@@ -81,12 +81,13 @@ def make_portraits(backbone: Backbone, chunk: Sequence[Request], folder: Path, s
 def claim(note: Path, order: Mapping[str, Any], folder: Path) -> None:
     """``folder`` holds the portraits of one model, made in one way: that of the ``order``, kept in ``note``.
 
-    Portraits of an older checkpoint in the same place are put aside. Raises ValueError where the rest has changed.
+    Portraits of an older checkpoint or test set in the same place are put aside. Raises ValueError where anything else
+    has changed.
     """
     before = read_json(note) if note.is_file() else order
     changed = [key for key in order if key not in ("row", "originals") and before.get(key) != order[key]]
-    if changed == ["checkpoint_sha256"]:
-        print(f"{order['checkpoint']} is newer than these portraits: they are put aside in {folder}.old")
+    if changed and set(changed) <= {"checkpoint_sha256", "test_set", "sampling", "chunk"}:
+        print(f"another {', '.join(changed)} than that of these portraits: they are put aside in {folder}.old")
         shutil.rmtree(f"{folder}.old", ignore_errors=True)
         if folder.is_dir():
             folder.rename(f"{folder}.old")

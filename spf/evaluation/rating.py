@@ -35,7 +35,7 @@ class PublishedRater(Protocol):
 class Rating(Metric):
     """A metric of ratings by the full text: it is what the model was asked for. Encoding: {"score": () float32}."""
 
-    of = "image and text"
+    of, by_full_text = "image and text", True
     rater: ClassVar[PublishedRater]
 
     def __init__(self, network: Rater) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import getfile
 from pathlib import Path
 
 import torch
 
 from spf.evaluation import inception, miniature, sam
 from spf.evaluation.clip_score import ClipScore, ClipScoreB32
-from spf.evaluation.distance import DistributionDistance, Fid, FidClean, custom_extractor
+from spf.evaluation.distance import DistributionDistance, Fid, FidClean, custom_extractor, state_hash
 from spf.evaluation.faces import PACKS
 from spf.evaluation.hps import Hps, HpsV20
 from spf.evaluation.identity import Identity
@@ -18,7 +19,7 @@ from spf.evaluation.mps import Mps
 from spf.evaluation.perceptual import Lpips, LpipsVgg
 from spf.evaluation.repaint import RepaintResidual
 from spf.evaluation.segmentation import FastSegCons, SegCons
-from spf.evaluation.weights import Weights, WeightsAbsent
+from spf.evaluation.weights import Weights, WeightsAbsent, file_hash
 from spf.notation import Column
 
 Load = Callable[[Path, torch.device], Metric]
@@ -69,10 +70,14 @@ METRICS: Mapping[str, Entry] = {
 """By name, in the order of the paper's columns within each group."""
 
 
-def asked(networks: str) -> list[str]:
-    """What is measured unless other names are given: the paper's eight, and what else these networks have."""
+def asked(networks: str, reads: str = "full_text") -> list[str]:
+    """What is measured unless other names are given: the paper's eight, and what else these networks have.
+
+    What judges by the full text has nothing to say of portraits that were made of the base text alone.
+    """
     paper = {"fid", "lpips", "id", "clip", "seg_cons", "hpsv2_1", "mps"}
-    return [name for name, entry in METRICS.items() if entry.asked and (name in paper or getattr(entry, networks))]
+    fair = {name: entry for name, entry in METRICS.items() if reads == "full_text" or not entry.kind.by_full_text}
+    return [name for name, entry in fair.items() if entry.asked and (name in paper or getattr(entry, networks))]
 
 
 def metric_entry(name: str) -> Entry:
@@ -86,6 +91,8 @@ def metric_entry(name: str) -> Entry:
         raise ValueError(f"no metric {name!r}; there are {', '.join(METRICS)}; or module:Class for FID")
 
     def load(folder: Path, device: torch.device) -> Metric:
-        return DistributionDistance(custom_extractor(name), device=device, name=name.rpartition(":")[2].lower())
+        extractor = custom_extractor(name)
+        made_by = f"{name}, weights {state_hash(extractor)}, code {file_hash(Path(getfile(type(extractor))))}"
+        return DistributionDistance(extractor, made_by, device, name.rpartition(":")[2].lower())
 
     return Entry(load(Path(), torch.device("cpu")), load, load)

@@ -40,9 +40,10 @@ class Findings:
                      for sample in ids), file)
 
 
-def merged(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """The rows of all ranks, in the order of their ids, each id once."""
-    rows = {row["sample"]: row for file in files for row in read_lines(file)}
+def merged(files: Iterable[Path], ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The rows of all ranks, in the order of their ids, each id once; of which no rank says anything, an empty one."""
+    rows: dict[str, dict[str, Any]] = {sample: {"sample": sample, "failures": {}} for sample in ids}
+    rows |= {row["sample"]: row for file in files for row in read_lines(file)}
     return [rows[sample] for sample in sorted(rows)]
 
 

@@ -13,7 +13,7 @@ from spf.baselines.effect import edited_share
 from spf.customised import load_lineage, training_of, weights_hash
 from spf.evaluation.encoding import Pair
 from spf.evaluation.images import PictureError, look_at
-from spf.evaluation.measuring import Share, measure
+from spf.evaluation.measuring import CHUNK, Share, measure
 from spf.evaluation.portraits import Request, claim, make_portraits, portrait_file
 from spf.evaluation.provenance import provenance
 from spf.evaluation.registry import Entry, asked, metric_entry
@@ -39,7 +39,8 @@ class PortraitEvaluation(LightningModule):
         guidance: what a method changes while generating.
         images: a folder of anyone's portraits, named by the triples' ids: no model is loaded.
         networks: the published networks, or the miniature's.
-        metrics: names, or module:Class of a feature extractor for FID; default: the paper's eight and their kin.
+        metrics: names, or module:Class of a feature extractor for FID; default: the paper's eight and their kin, but
+            on base text alone those that judge by the full text.
         weights: folder of the published networks' files.
         features: folder where encodings are kept for all methods; none: nowhere.
         result: file of the result; default: `result.json` in the run's directory.
@@ -64,7 +65,7 @@ class PortraitEvaluation(LightningModule):
         super().__init__()
         self.row, self.checkpoint, self.base, self.start, self.ema = row, checkpoint, base, start, ema
         self.reads, self.guidance, self.images, self.networks = reads, guidance, images, networks
-        self.metrics = {name: metric_entry(name) for name in metrics or asked(networks)}
+        self.metrics = {name: metric_entry(name) for name in metrics or asked(networks, reads)}
         self.weights, self.result = Path(weights), result
         self.store = Store(Path(features) if features else None)
         self.backbone: torch.nn.Module | None = None
@@ -134,7 +135,8 @@ class PortraitEvaluation(LightningModule):
         findings.write(rows / f"rank{share.rank}.jsonl", {pair.id: _hashes(pair) for pair in pairs})
         self.trainer.strategy.barrier()
         if self.trainer.is_global_zero:
-            self._conclude(findings, merged([rows / f"rank{rank}.jsonl" for rank in range(share.world_size)]))
+            self._conclude(findings, merged([rows / f"rank{rank}.jsonl" for rank in range(share.world_size)],
+                                            [pair.id for pair in pairs]))
 
     def _portrait(self, request: Request) -> Path:
         """Anyone's portraits may be of any image type."""
@@ -146,16 +148,21 @@ class PortraitEvaluation(LightningModule):
         first = self.trainer.is_global_zero
         if not first:
             self.trainer.strategy.barrier()  # the first rank fetches, the others find
+        absent = f"{entry.columns[0].label}: another process lacks the weights; put them where every machine sees them"
+        metric = None
         try:
             metric = entry.load(self.networks, self.weights, self.device)
         except WeightsAbsent as error:
-            findings.absent |= {column.key: str(error) for column in entry.columns}
-            if first:
-                print(f"- {error}", flush=True)
-            return
+            absent = str(error)
         finally:
             if first:
                 self.trainer.strategy.barrier()
+        # together or not at all: a process that measures alone would wait for the others' sums for ever
+        if not self.trainer.strategy.reduce_boolean_decision(metric is not None):
+            findings.absent |= {column.key: absent for column in entry.columns}
+            if first:
+                print(f"- {absent}", flush=True)
+            return
         findings.metrics[name] = metric.describe()
         findings.add(name, measure(metric, pairs, self.store, share, device=self.device, progress=first))
 
@@ -170,8 +177,8 @@ class PortraitEvaluation(LightningModule):
         made = made | self._edited()
         result = write_result(file, self.row, about["base"], findings, rows, test_set, {
             **provenance(), **made, **about["sampling"], "chunk": self.trainer.datamodule.chunk,
-            "config_sha256": content_key({}, [made, findings.metrics]), "world_size": self.trainer.world_size,
-            "device": str(self.device)})
+            "config_sha256": content_key({}, [made, findings.metrics]), "metric_chunk": CHUNK,
+            "world_size": self.trainer.world_size, "device": str(self.device)})
         printed = [column["key"] for column in result["columns"] if column["key"] in result["summary"]]
         self.log_dict({key: result["summary"][key]["mean"] for key in printed}, rank_zero_only=True)
         for key, failed in result["failures"].items():

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from errno import ENOSPC
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class Weights:
     licence: str
     megabytes: int
     sha256: str = ""  # or its first digits; "" where nobody states it
+    also: tuple[str, ...] = ()  # other places in the folder
 
     def find(self, folder: Path = FOLDER) -> Path:
         """The file in ``folder``, else in the hub's cache or from the hub, its hash checked.
@@ -43,8 +45,9 @@ class Weights:
 
     def local(self, folder: Path = FOLDER) -> Path | None:
         """Where the file lies on this machine: in ``folder``, or in the hub's cache."""
-        if (folder / self.file).is_file():
-            return folder / self.file
+        for file in (self.file, *self.also):
+            if (folder / file).is_file():
+                return folder / file
         cached = None if self._is_url else try_to_load_from_cache(self.source, Path(self.file).name)
         return Path(cached) if isinstance(cached, str) else None
 
@@ -71,9 +74,12 @@ class Weights:
                                f"fetch it by `{self.command(folder)}`")
         if self._is_url:
             raise absent
+        print(f"fetching {self.name}, {self.megabytes:,} MB, {self.licence}", flush=True)
         try:
             return Path(hf_hub_download(self.source, Path(self.file).name))
         except Exception as error:  # the hub's client raises a dozen kinds, and all of them mean the same to a reader
+            if isinstance(error, OSError) and error.errno == ENOSPC:  # but a full disk
+                raise
             raise absent from error
 
 

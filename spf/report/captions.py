@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from spf.report.paper import PaperTable, Role
 from spf.report.results import Result
@@ -48,5 +49,12 @@ def _origin(result: Result) -> list[str]:
     versions = [f"{name} {version}" for name, version in manifest.get("versions", {}).items() if version]
     pairs = [f"N = {test_set['count']} pairs", f"seeds {' to '.join(map(str, test_set['seeds']))}",
              f"test set {test_set['sha256'][:12]}"] if test_set else [""] * 3
+    networks = [f"{name} by {_network(made)}" for name, made in manifest.get("metrics", {}).items()]
     told = [f"{name} {manifest[name]}" if manifest.get(name) not in (None, "") else "" for name in TOLD]
-    return [*pairs, *told, str(manifest.get("date", ""))[:10], ", ".join(versions)]
+    return [*pairs, ", ".join(networks), *told, str(manifest.get("date", ""))[:10], ", ".join(versions)]
+
+
+def _network(made: Mapping[str, Any]) -> str:
+    """What a metric says of its network, or networks."""
+    network = made.get("network", "none")
+    return network if isinstance(network, str) else " and ".join(map(str, network))

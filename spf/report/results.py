@@ -88,7 +88,7 @@ def read_step_time(file: Path) -> dict[str, Result]:
 def differences(results: Sequence[Result], keys: Collection[str]) -> Iterator[str]:
     """Why rows cannot stand in one table, a line for each two files: another test set, or another metric of ``keys``.
 
-    Test sets are compared within a base: each base paints its own originals.
+    Test sets are compared within a folder, which is of one base: each base paints its own originals.
     """
     first: dict[str, tuple[Path, Any]] = {}
     for result in results:
@@ -100,7 +100,8 @@ def differences(results: Sequence[Result], keys: Collection[str]) -> Iterator[st
 
 def _facts(result: Result, keys: Collection[str]) -> dict[str, Any]:
     """What must be the same in every row of a table; the count too, since a part of a test set has the whole's hash."""
-    facts: dict[str, Any] = {f"the test set of {result.base}": result.test_set} if result.test_set else {}
+    facts: dict[str, Any] = {f"the test set of {result.file.parent.name}": result.test_set} if result.test_set else {}
+    facts |= {"the number of pairs": result.test_set["count"]} if result.test_set else {}
     facts |= {f"the column {key}": vars(column) for key, column in result.columns.items() if key in keys}
     return facts | {f"the metric {name}": made for name, made in result.manifest.get("metrics", {}).items()}
 

@@ -79,7 +79,7 @@ def chosen_tables(numbers: Sequence[int], found: Found) -> list[PaperTable]:
     named = {(row.role, row.id) for one in TABLES.values() for row in one.rows}
     others = tuple(PaperRow(result.row if role == "own" else f"{result.row} ({result.base})", name, role=role)
                    for (role, name), result in found.items() if role != "timing" and (role, name) not in named)
-    return [*TABLES.values(), *[PaperTable(None, "Other rows", EIGHT, others)] * bool(others)]
+    return [*TABLES.values(), *[PaperTable(None, "Other rows", EIGHT, others, ranked=False)] * bool(others)]
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def test_a_folder_of_images_is_enough(originals: Path, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(("more", "reason"), [
     (("--model.metrics", "[ssim]"), "no metric 'ssim'; there are fid, "),
     (("--images", "nowhere"), "there is no folder nowhere"),
+    (("--trainer.precision", "bf16-true"), "trainer.precision bf16-true has no say in a measurement"),
     (("--data.triples", "nowhere"), "nowhere holds no finished test set .* by `spf triples --out nowhere`")])
 def test_a_mistake_is_one_line(originals: Path, tmp_path: Path, more: tuple[str, ...], reason: str,
                                monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,8 +53,10 @@ def test_every_number_of_a_pair() -> None:
     rows = metric.score(originals, customised, [Prompt("a woman", "a hat"), Prompt("a man")])
     third = math.sqrt(3) / 2
     assert rows[0] == pytest.approx({"clip_i": third, "clip_t": third, "clip_t_original": 0.5, "clip_t_gain":
-                                     third - 0.5, "clip_t_drift": third - 1, "caption_truncated": 0.0}, abs=1e-6)
-    assert rows[1] == pytest.approx({"clip_i": 0.5, "clip_t_drift": 0.5, "caption_truncated": 0.0}, abs=1e-6)
+                                     third - 0.5, "clip_t_full": third, "clip_t_drift": third - 1,
+                                     "caption_truncated": 0.0}, abs=1e-6)
+    assert rows[1] == pytest.approx({"clip_i": 0.5, "clip_t_full": rows[1]["clip_t_full"], "clip_t_drift": 0.5,
+                                     "caption_truncated": 0.0}, abs=1e-6)
     assert metric.score([], [], []) == []
 
 
@@ -70,7 +72,7 @@ def test_each_text_is_read_once_and_many_at_a_time() -> None:
     prompts = [Prompt(f"a man {number % 40}", "a hat") for number in range(80)]
     for _ in range(2):
         metric.score(encoded(metric, *[0] * 80), encoded(metric, *[9] * 80), prompts)
-    assert [len(call) for call in towers.calls] == [32, 32]
+    assert [len(call) for call in towers.calls] == [32, 32, 32]
     assert len(set(towers.calls[0])) == 32 and not set(towers.calls[0]) & set(towers.calls[1])
 
 
@@ -80,7 +82,7 @@ def test_the_smaller_clip_says_the_same_under_its_own_keys() -> None:
     assert small == {f"{key}_b32": value for key, value in row.items()}
     assert {column.key for column in ClipScore.columns} <= row.keys()
     assert {column.key for column in ClipScoreB32.columns} <= small.keys()
-    assert [column.group for column in ClipScore.columns] == ["Preservation", "Responsiveness", "More", "More"]
+    assert [column.group for column in ClipScore.columns] == ["Preservation", "Responsiveness", *["More"] * 3]
     assert {column.group for column in ClipScoreB32.columns} == {"More"}
 
 
@@ -138,5 +140,5 @@ def test_a_published_file_gives_finite_scores(tmp_path: Path) -> None:
         metric = Tiny.published(tmp_path, torch.device("cpu"))
         sides = [metric.encode(noise(2, 3, 64, 48, seed=seed), [Prompt("a")] * 2, None) for seed in (0, 1)]
         for row in metric.score(*sides, [Prompt("a woman", "a hat"), Prompt("a man", "a beard")]):
-            assert all(math.isfinite(value) and abs(value) <= 2 for value in row.values()) and len(row) == 6
+            assert all(math.isfinite(value) and abs(value) <= 2 for value in row.values()) and len(row) == 7
         assert len(metric.describe()["weights"]) == 64

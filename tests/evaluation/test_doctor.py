@@ -46,6 +46,17 @@ def test_three_states(tmp_path: Path) -> None:
     assert state(replace(FILE, sha256="0123"), tmp_path).startswith(f"wrong hash: {tmp_path}/net.pth is not 0123")
 
 
+def test_what_lies_elsewhere_or_was_converted_is_found(tmp_path: Path) -> None:
+    moved = [one for entry in METRICS.values() for one in entry.files if one.also]
+    assert {"buffalo_l/buffalo_l/det_10g.onnx", "MPS_overall_checkpoint.safetensors"} <= {one.also[0] for one in moved}
+    for one in moved:
+        file = tmp_path / one.also[0]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"any")
+        said = state(one, tmp_path)
+        assert (said.startswith("wrong hash: ") if one.sha256 else "present: " in said) and str(file) in said
+
+
 def test_what_to_look_at_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["doctor"])

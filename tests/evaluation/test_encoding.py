@@ -1,7 +1,7 @@
 """From files to encodings: what cannot be used is named and costs no other pair anything; what is kept is not made."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,6 +96,34 @@ def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
     noise_file(pairs[0].customised, 99)  # another method: its originals are known
     third = Brightness()
     assert encoded(third, pairs, store)[0]["001"] == before["001"] and third.encoded == 3
+
+
+def test_what_one_method_lacks_costs_no_other_the_originals(tmp_path: Path) -> None:
+    pairs, store = noise_pairs(tmp_path, 3), Store(tmp_path / "kept")
+    pairs[1].customised.unlink()
+    gaps, whole = Brightness(), Brightness()
+    assert encoded(gaps, pairs, store)[1].keys() == {"001"} and gaps.encoded == 5
+    noise_file(pairs[1].customised, 99)
+    assert len(encoded(whole, pairs, store)[0]) == 3 and whole.encoded == 3  # all customised, no original
+
+
+class Frail(Brightness):
+    """Its network fails where an image is black."""
+
+    def encode(self, images: torch.Tensor, prompts: Sequence[Prompt],
+               originals: torch.Tensor | None) -> list[dict[str, torch.Tensor]]:
+        if (images.flatten(1) == 0).all(1).any():
+            raise RuntimeError("no such\n  thing")
+        return super().encode(images, prompts, originals)
+
+
+def test_a_network_that_fails_fails_for_the_culprit_alone(tmp_path: Path) -> None:
+    pairs = noise_pairs(tmp_path, 4)
+    whole, _ = encoded(Frail(), pairs)
+    black(pairs[2].customised)
+    good, failures = encoded(Frail(), pairs)
+    assert failures == {"002": f"{pairs[2].customised}: Frail failed: no such thing"}
+    assert good == {name: both for name, both in whole.items() if name != "002"}
 
 
 def test_a_chunk_with_a_failure_is_not_kept(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_the_full_size_is_the_published() -> None:
     assert torch.equal(vision.embeddings.position_ids[0], torch.arange(257)) and vision.config.hidden_act == "gelu"
 
 
-@pytest.mark.parametrize("file", [MPS.weights.file, MPS.converted])
+@pytest.mark.parametrize("file", [MPS.weights.file, *MPS.weights.also])
 def test_published_files_are_read_in_float32(file: str, tmp_path: Path) -> None:
     network = tiny_mps()
     with pytest.raises(WeightsAbsent, match="MPS overall"):

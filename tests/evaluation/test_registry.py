@@ -1,6 +1,7 @@
 """The list of metrics: no two of one name, none that pretends to have what it lacks."""
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +75,9 @@ def test_anyones_extractor_is_a_metric(tmp_path: Path) -> None:
     entry = metric_entry(COLOURS)
     assert [column.key for column in entry.columns] == ["fid_colours", "kid_colours"]
     for networks in ("published", "miniature"):
-        assert isinstance(entry.load(networks, tmp_path, CPU).whole(2)["fid_colours"], FrechetDistance)
+        metric = entry.load(networks, tmp_path, CPU)
+        assert isinstance(metric.whole(2)["fid_colours"], FrechetDistance)
+        assert re.search(rf"^{COLOURS}, weights [0-9a-f]{{64}}, code [0-9a-f]{{64}}$", metric.describe()["weights"])
 
 
 @pytest.mark.parametrize(("name", "reason"), [

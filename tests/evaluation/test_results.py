@@ -48,8 +48,10 @@ def test_rows_of_all_ranks_come_together_by_their_names(tmp_path: Path) -> None:
         found.add("id", Measured({name: {"id": 1.0} for name in names}))  # ID's column is called as an id may be
         found.write(tmp_path / f"rank{rank}.jsonl", {})
     files = [tmp_path / "rank0.jsonl", tmp_path / "rank1.jsonl"]
-    assert [row["sample"] for row in merged(files)] == ["a", "b", "c"]
-    assert merged(files) == merged(files[::-1]) and summary(merged(files), {}, {})["id"]["n"] == 3
+    rows = merged(files, "abcd")
+    assert [row["sample"] for row in rows] == ["a", "b", "c", "d"] and rows == merged(files[::-1], "dcba")
+    found = summary(rows, {}, {})["id"]
+    assert (found["n"], found["missing"]) == (3, 1), "what no rank has measured is missing"
 
 
 def test_means_are_of_float64() -> None:
@@ -82,7 +84,7 @@ def test_the_report_reads_what_is_written(tmp_path: Path) -> None:
     found.absent = {"mps": "MPS: absent; fetch it"}
     found.columns["mps"] = (Column("mps", "MPS", "Overall", True),)
     found.write(tmp_path / "rank0.jsonl", {})
-    rows = merged([tmp_path / "rank0.jsonl"])
+    rows = merged([tmp_path / "rank0.jsonl"], "abcd")
     written = write_result(file, "Ours", "miniature", found, rows, TEST_SET, {"date": "2026-11-21", "commit": "abc"})
     assert json.loads(file.read_text()) == written and read_lines(file.with_suffix(".rows.jsonl")) == rows
     read = read_result(file)
@@ -102,6 +104,6 @@ def test_only_the_first_failures_are_printed(tmp_path: Path) -> None:
     found = Findings(columns={"apart": Apart.columns})
     found.add("apart", Measured({}, {f"{i:03d}": "is missing" for i in range(50)}))
     found.write(tmp_path / "rank0.jsonl", {})
-    written = write_result(tmp_path / "a.json", "", "", found, merged([tmp_path / "rank0.jsonl"]), TEST_SET, {})
+    written = write_result(tmp_path / "a.json", "", "", found, merged([tmp_path / "rank0.jsonl"], []), TEST_SET, {})
     assert written["failures"]["apart"]["count"] == 50 and len(written["failures"]["apart"]["first"]) == SHOWN
     assert written["summary"] == {}

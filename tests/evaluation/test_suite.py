@@ -18,7 +18,7 @@ from spf.evaluation.triple_data import TripleData
 from spf.notation import Guidance
 from spf.report.results import read_result
 from spf.text import Prompt
-from tests.evaluation.fakes import Apart, Blind, Brightness, learnt, six_triples
+from tests.evaluation.fakes import Apart, Blind, Brightness, learnt, six_triples, some_triples
 
 Measured = tuple[dict[str, Any], dict[str, dict[str, Any]]]
 QUICK = ["brightness", "apart"]
@@ -123,7 +123,7 @@ def test_a_run_holds_one_models_portraits(originals: Path, tmp_path: Path, train
     assert portraits(tmp_path / "run" / "portraits") == made
     shutil.copy(trained[1], checkpoint)  # trained anew
     second, _ = measured(originals, tmp_path / "run", checkpoint=checkpoint, limit=2)
-    assert "last.ckpt is newer than these portraits: they are put aside" in capsys.readouterr().out
+    assert "another checkpoint_sha256 than that of these portraits: they are put aside" in capsys.readouterr().out
     assert portraits(tmp_path / "run" / "portraits.old") == made != portraits(tmp_path / "run" / "portraits")
     assert first["summary"] != second["summary"]
 
@@ -205,3 +205,26 @@ def test_originals_of_another_model_are_spoken_of(originals: Path, tmp_path: Pat
     backbone.save(tmp_path / "other")
     measured(originals, tmp_path / "run", base=tmp_path / "other", limit=2)
     assert "which is not the model that was customised" in capsys.readouterr().out
+
+
+def test_processes_measure_together_or_not_at_all(originals: Path, tmp_path: Path, fakes: list[Brightness],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = "lightning.pytorch.strategies.SingleDeviceStrategy.reduce_boolean_decision"
+    monkeypatch.setattr(kind, lambda self, decision, all=True: False)  # another process lacks the weights
+    result, rows = measured(originals, tmp_path, limit=2)
+    assert result["summary"] == {} and len(rows) == 2 and fakes[-1].encoded == 0
+    assert result["absent"]["apart"].endswith(": another process lacks the weights; put them where every machine sees "
+                                              "them")
+
+
+def test_who_reads_the_base_text_alone_is_not_judged_by_the_full_text() -> None:
+    assert not {"hpsv2_1", "mps", "image_reward"} & set(PortraitEvaluation(reads="base_text").metrics)
+    assert {"hpsv2_1", "mps", "image_reward", "fid"} <= set(PortraitEvaluation().metrics)
+
+
+def test_a_new_test_set_in_the_same_place_is_made_anew(originals: Path, tmp_path: Path, tiny_sd15: Path,
+                                                       fakes: list[Brightness]) -> None:
+    measured(originals, tmp_path / "run", limit=2)
+    made = portraits(tmp_path / "run" / "portraits")
+    measured(some_triples(tiny_sd15, 2, 1), tmp_path / "run")
+    assert portraits(tmp_path / "run" / "portraits.old") == made

@@ -15,8 +15,8 @@ def test_pairs_seeds_commit_and_versions_are_said_once(tmp_path: Path) -> None:
     folder = tmp_path / "miniature"
     files = [result(folder, name, {}) for name in ("ours", "lora")]
     assert provenance([read_result(file) for file in files]) == [
-        "miniature: N = 192 pairs; seeds 420000 to 420191; test set aaaaaaaaaaaa; steps 20; commit abc1234; "
-        "2026-11-21; torch 2.14.0."]
+        "miniature: N = 192 pairs; seeds 420000 to 420191; test set aaaaaaaaaaaa; lpips by alex; steps 20; "
+        "commit abc1234; 2026-11-21; torch 2.14.0."]
 
 
 def test_what_differs_is_listed_and_bases_stand_apart(tmp_path: Path) -> None:
