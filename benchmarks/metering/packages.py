@@ -51,9 +51,10 @@ def by_torch_fidelity(extract: Callable[[Tensor], Tensor], pairs: Sequence[Pair]
 def by_open_clip(network: open_clip.CLIP, prepare: Prepare, suffix: str, pairs: Sequence[Pair]) -> Numbers:
     """README of open_clip: ``encode_image`` and ``encode_text``, then cosines; keys of CLIP-I and CLIP-T end so."""
     originals, customised = (_images(network, prepare, files) for files in _sides(pairs))
-    target, base = (_texts(network, texts) for texts in ([pair.prompt.target_text for pair in pairs],
-                                                         [pair.prompt.base_text for pair in pairs]))
-    found = {"clip_i": originals * customised, "clip_t": customised * target,
+    target, full, base = (_texts(network, texts) for texts in (
+        [pair.prompt.target_text for pair in pairs], [pair.prompt.full_text for pair in pairs],
+        [pair.prompt.base_text for pair in pairs]))
+    found = {"clip_i": originals * customised, "clip_t": customised * target, "clip_t_full": customised * full,
              "clip_t_gain": (customised - originals) * target, "clip_t_drift": (customised - originals) * base}
     return {key + suffix: products.sum(1).tolist() for key, products in found.items()}
 

@@ -14,6 +14,7 @@ from spf.portraits.formats import PortraitError
 from spf.portraits.reader import decode_portrait
 
 SIDEWAYS = range(5, 9)  # EXIF orientations that swap width and height
+PNG_EXIF = (b"eXIf", b"Raw profile type exif")  # chunks that may hold one
 
 
 class PictureError(ValueError):
@@ -41,7 +42,9 @@ def _look_at(path: Path, sha256: str) -> Picture:
     try:
         with Image.open(path) as picture:
             width, height = picture.size
-            sideways = picture.getexif().get(0x0112, 1) in SIDEWAYS
+            # to be sure that a PNG has no EXIF Pillow decodes all of it
+            told = picture.format != "PNG" or any(mark in path.read_bytes() for mark in PNG_EXIF)
+            sideways = told and picture.getexif().get(0x0112, 1) in SIDEWAYS
     except Exception as error:  # by format and fault Pillow raises many kinds
         raise _undecodable(path) from error
     return Picture(path, sha256, (width, height) if sideways else (height, width))
