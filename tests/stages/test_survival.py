@@ -115,11 +115,10 @@ def assert_same(ours: Any, theirs: Any, where: str) -> None:
 
 @pytest.mark.parametrize(("devices", "stage", "options"), [
     (1, 1, {"data.num_workers": 1}),
-    (2, 1, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true"}),
     (2, 2, {"data.num_workers": 0, "trainer.strategy": "ddp", "model.cache_latents": "true", "model.start": "null",
             "model.clip": "miniature", "model.decoded_share": 0.5, "panels.every_n_steps": 0, "model.tuning": "AdaLoRA",
             "model.tuning.every_n_steps": 2}),
-], ids=["one process", "two processes", "stage 2 with AdaLoRA, two processes"])
+], ids=["one process", "stage 2 with AdaLoRA, two processes"])
 def test_killed_and_started_again_it_ends_where_the_uninterrupted_one_does(
         devices: int, stage: int, options: dict[str, object], tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
     folders = (tmp_path / name for name in ("whole", "killed"))
