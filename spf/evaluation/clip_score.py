@@ -14,7 +14,7 @@ from spf.evaluation.open_clips import VIT_B_32, VIT_L_14, PublishedClip
 from spf.notation import Column
 from spf.text import Prompt
 
-BATCH = 32  # texts that are embedded at a time
+BATCH = 8  # texts that are embedded at a time
 
 
 class Towers(Protocol):
