@@ -1,5 +1,6 @@
 """FID and KID at the size of the paper's test set: seconds, and what the ranks of a machine hold and exchange."""
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,7 @@ def exchange(name: str, world: int, count: int = COUNT, width: int = WIDTH) -> E
     for rank in range(1, world):
         for total, part in zip(others, _sums(by_suite(name, one, other, rank, world)), strict=True):
             total += part
+    gc.collect()  # the other ranks' metrics, which lie in cycles, are no memory of the first
     first = by_suite(name, one, other, 0, world)
     state = sum(value.nbytes for value in _sums(first))
     with _beside(others) as sent:

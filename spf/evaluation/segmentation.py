@@ -48,8 +48,9 @@ class SegCons(Metric):
 
     def describe(self) -> dict[str, Any]:
         """What makes the masks, which of them count, and how two sets are compared."""
-        return {"masks": self.about, "smallest": SMALLEST, "largest": LARGEST,
-                "formula": "100 * 2 * sum of one-to-one matched IoU / (n + m)", "scipy": scipy.__version__}
+        return {"network": self.about.get("network", "none"), "masks": self.about, "smallest": SMALLEST,
+                "largest": LARGEST, "formula": "100 * 2 * sum of one-to-one matched IoU / (n + m)",
+                "scipy": scipy.__version__}
 
 
 class FastSegCons(SegCons):
