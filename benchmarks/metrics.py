@@ -23,15 +23,15 @@ The last line is JSON, of all metrics together, medians over rounds of ratios in
 
 import argparse
 import json
-import platform
 from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from machine.memory import fresh, resident
+from machine.processor import processor
 from metering import scale, table
 from metering.contests import contests
-from metering.memory import fresh, resident
 from metering.portraits import Portraits
 from metering.racing import Found, images_per_second, over_packages, race, second_speedup
 
@@ -68,7 +68,7 @@ def hurried() -> tuple[dict[str, Found], float]:
 def report(options: argparse.Namespace) -> tuple[dict[str, Found], float]:
     """Real sizes one at a time, FID and KID at scale, all of it in ``metrics.md``."""
     lines = [f"# The metrics beside their packages, {date.today()}", "",
-             f"Random weights of the real sizes, {SIZE} pixels, {options.threads} threads, {_processor()}; "
+             f"Random weights of the real sizes, {SIZE} pixels, {options.threads} threads, {processor()}; "
              f"medians of {ROUNDS} rounds.",
              "GiB: the greatest resident memory of a process of its own while either side runs, less the libraries'.",
              "", table.HEAD]
@@ -97,12 +97,6 @@ def one_metric(name: str, sam: str) -> tuple[Found, float]:
         portraits = Portraits.painted(Path(place), PAIRS[name], SIZE)
         contest = contests(sam)[name](True, portraits)
         return race({name: contest}, portraits, ROUNDS, watch=True)[name], libraries
-
-
-def _processor() -> str:
-    """The processor's name, where Linux says it."""
-    named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return named[0].split(":", 1)[1].strip() if named else platform.processor()
 
 
 def _options() -> argparse.Namespace:

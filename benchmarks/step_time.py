@@ -21,14 +21,13 @@ and ``step_time.json``, from which ``spf tables`` has Table 3 if it lies in a re
 
 import argparse
 import json
-import platform
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from machine.memory import fresh
+from machine.processor import processor
 from timing.bases import Base, prepared
 from timing.floor import necessary, whole
 from timing.memory import MEANT, peak_memory
@@ -63,14 +62,12 @@ def measure(base: Base, precision: str, rows: Sequence[str], options: argparse.N
     if options.base == "miniature":
         return _measure_together(rows, base, found, options)
     for row in rows:  # a process each: what two of SD 1.5's size leave behind is too much for a small machine
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
-            found = fresh.submit(_measure_together, [row], base, found, options).result()
+        found = fresh(_measure_together, [row], base, found, options)
         print(f"{row}: {found.seconds[row]} s a step", flush=True)
     return found
 
 
 def _measure_together(rows: Sequence[str], base: Base, found: Measured, options: argparse.Namespace) -> Measured:
-    torch.set_num_threads(options.threads)
     trainings = {row: build(row, base, options.batch, found.precision) for row in rows}
     if SHIPPED in trainings:
         check_peer(trainings[SHIPPED])
@@ -85,7 +82,7 @@ def _measure_together(rows: Sequence[str], base: Base, found: Measured, options:
 
 def report(base: Base, options: argparse.Namespace) -> Measured:
     """Every row and precision, in ``step_time.md`` and ``.json``; the figures of the recipes' own precision."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{options.threads} threads, {_processor()}"
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{options.threads} threads, {processor()}"
     lines = [f"# A training step of stage 2, {date.today()}", "", f"{options.base}, batch {options.batch}, {device}; "
              f"medians of {options.pairs} rounds.", f"Memory: {MEANT['cuda' if torch.cuda.is_available() else 'cpu']}.",
              "The paper: SD 1.5 on 8 V100, its batch not stated for Table 3.", ""]
@@ -101,12 +98,6 @@ def report(base: Base, options: argparse.Namespace) -> Measured:
     write_json({"device": device, "batch": options.batch, "rows": by_row(by_precision.values()), "manifest": about},
                options.out / "step_time.json")
     return by_precision[OWN]
-
-
-def _processor() -> str:
-    """The processor's name, where Linux says it."""
-    named = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return named[0].split(":", 1)[1].strip() if named else platform.processor()
 
 
 def _options() -> argparse.Namespace:

@@ -156,7 +156,7 @@ def test_a_tuned_sam_has_something_to_match(portraits: Any) -> None:
 
 
 def test_memory_is_watched_in_a_new_process() -> None:
-    from metering.memory import fresh, peak
+    from machine.memory import fresh, peak
 
     held, gib = peak(lambda: torch.ones(2**26).sum())  # 256 MiB
     assert held == 2**26 and gib > 0.25

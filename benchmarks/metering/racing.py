@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from typing import Generic, TypeVar
 
 import torch
+from machine.memory import peak
 
 from metering.contests import Contest
-from metering.memory import peak
 from metering.packages import Numbers
 from metering.portraits import FIRST, SECOND, Portraits
 from spf.evaluation.encoding import Pair

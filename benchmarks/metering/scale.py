@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 import torch
+from machine.memory import peak, resident
 from torch import Tensor, nn
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
 from torchmetrics.image import FrechetInceptionDistance, KernelInceptionDistance
 
-from metering.memory import peak, resident
 from spf.evaluation.fid import FrechetDistance
 from spf.evaluation.kid import KernelDistance
 from spf.evaluation.measuring import CHUNK

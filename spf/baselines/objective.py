@@ -14,11 +14,6 @@ class AnyObjective(Objective):
     """The weight of every term there is. By default the paper's; another method's row has 0 for these.
 
     Args:
-        diffusion: of L_diff, Eq. 1.
-        m_text: lambda_1, of the text-consistent alignment L_M-text, Eq. 8.
-        m_fine: lambda_2, of the fine-grained alignment L_M-fine, Eq. 8.
-        enhanced: lambda_3, of the response enhancement L_enhanced, Eq. 11.
-        direct_clip: of L_clip, Eq. 9, which Fig. 5 compares with the enhancement.
         token: of TokenCompose's token loss; its own is 1e-3.
         pixel: of TokenCompose's pixel loss; its own is 5e-5.
         prior_preservation: of portraits that the original made; DreamBooth's own is 1.

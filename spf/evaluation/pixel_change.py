@@ -1,4 +1,4 @@
-"""How far a baseline that trains moves the portraits: beside the same training with its own terms at 0."""
+"""How far a baseline moves the portraits, beside itself at neutral strength (a training: with its own terms at 0)."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from spf.evaluation.images import PictureError, look_at, read_picture
 
 
 def mean_pixel_change(portraits: Path, neutral: Path) -> float:
-    """The mean absolute difference of all portraits' pixels, in 8-bit steps, [0,255]; of guidances ``effect`` says it.
+    """The mean absolute difference of all portraits' pixels, in 8-bit steps, [0,255].
 
     Args:
         portraits: PNGs of the baseline, such as the ``portraits`` of a `spf test` run.

@@ -9,7 +9,6 @@ import torch
 from lightning import LightningModule
 
 from spf.backbones import load_backbone
-from spf.baselines.effect import edited_share
 from spf.customised import load_lineage, training_of, weights_hash
 from spf.evaluation.encoding import Pair
 from spf.evaluation.images import PictureError, look_at
@@ -189,7 +188,8 @@ class PortraitEvaluation(LightningModule):
         """The share of the prompts in which a guidance has something to change."""
         if self.guidance is None or self.images:
             return {}
-        share = edited_share(self.guidance, [self._read(request) for request in self.triples.requests])
+        edited = [self.guidance.edits(self._read(request)) for request in self.triples.requests]
+        share = sum(edited) / len(edited)
         print(f"{type(self.guidance).__name__} has something to change in {share:.1%} of the prompts")
         return {"edited": share}
 

@@ -20,24 +20,20 @@ GRID = 16  # the side of the layers that are shown, where there are such: finer 
 
 
 class TargetWatch(Guidance):
-    """Changes nothing: sees at every step how much of its attention each place gives the target's tokens.
-
-    For a solver that hands the model x_t as it is, such as DDIM.
-    """
+    """Changes nothing: sees at every step how much of its attention each place gives the target's tokens."""
 
     def __init__(self) -> None:
         self._batches: list[list[Tensor]] = []
 
     def edit(self, texts: Sequence[Any], conditions: Conditions, backbone: Backbone) -> Conditions:
         """A new batch begins."""
-        self._backbone, self._conditions = backbone, conditions
+        self._target_tokens = conditions.target_tokens
         self._batches.append([])
         return conditions
 
     def adjust(self, x_t: Tensor, t: Tensor, denoise: Denoise) -> Tensor:
         """Look, and let it be."""
-        seen = self._backbone.denoise(x_t, t, self._conditions, capture=True)
-        self._batches[-1].append(target_attention(seen.attention, self._conditions.target_tokens).cpu())
+        self._batches[-1].append(target_attention(denoise.attention(x_t, t), self._target_tokens).cpu())
         return denoise(x_t, t)
 
     def maps(self, count: int) -> Tensor:

@@ -156,7 +156,7 @@ class DualPathAlignment(StandardFineTuning):
     def refer(self, x_t: Tensor, t: Tensor, prompts: list[Prompt]) -> Prediction:
         """The reference path: the original on base text, at the response's x_t and t."""
         base = self.reference.condition([prompt.base for prompt in prompts])
-        return self.reference.denoise(x_t, t, base, capture=True)
+        return self.reference.denoise(x_t, t, base, capture=self.objective.needs("alignment"))
 
     def control(self, reference: Prediction, response: Prediction, full: Conditions, prompts: list[Prompt],
                 batch: PortraitBatch) -> ControlMap:

@@ -102,10 +102,13 @@ def test_a_finished_training_just_ends_though_the_signal_came_in_its_last_step(t
     assert not requeued.exists()
 
 
-def test_other_ranks_leave_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_ranks_leave_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                          capsys: pytest.CaptureFixture[str]) -> None:
     interruption, trainer = interrupted(tmp_path, signal.SIGTERM)
     monkeypatch.setattr(Trainer, "is_global_zero", False)
+    capsys.readouterr()
     interruption.conclude(trainer)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
