@@ -75,13 +75,19 @@ def load_customised(checkpoint: str | Path, base: str | None = None, ema: bool =
 
 
 def training_of(checkpoint: str | Path) -> dict[str, Any]:
-    """What a table or figure says of a training checkpoint: its ``step``, and a stage 2's ``objective``, by weight.
+    """What a result says of a training: its last ``step``, the ``samples`` it saw, and what it chose.
+
+    The samples of the stage 1 that a stage 2 started from are among them. What it chose is the seed, the learning rate,
+    the tuning, and of a stage 2 the objective by weight and whether there was an SFCM.
 
     Raises FileNotFoundError, or ValueError for a file that is no training checkpoint.
     """
     state = _read(Path(checkpoint))
     made = state["hyper_parameters"]
-    return {"step": state["global_step"]} | ({"objective": dict(made["objective"])} if "objective" in made else {})
+    before = training_of(made["start"])["samples"] if str(made.get("start")).endswith(".ckpt") else 0
+    samples = state["PortraitData"]["samples_seen"] * state.get("samples_each", 1)
+    chosen = {name: made[name] for name in ("seed", "learning_rate", "tuning", "objective", "sfcm") if name in made}
+    return {"step": state["global_step"], "samples": before + samples, **chosen}
 
 
 def start_models(base: str, start: str | None) -> tuple[Backbone, Backbone]:

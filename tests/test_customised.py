@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from spf.backbones import Backbone
-from spf.customised import PREFIX, load_customised
+from spf.customised import PREFIX, load_customised, training_of
 
 
 def save(backbone: Backbone, base: Path, path: Path, **more: Any) -> Path:
@@ -65,3 +65,15 @@ def test_absent_and_damaged_files_are_told_apart(backbone: Backbone, tiny_sd15: 
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(ValueError, match="damaged"):
         load_customised(path)
+
+
+def test_what_a_result_says_of_a_training(tmp_path: Path) -> None:
+    def saved(name: str, samples: int, each: dict[str, int], **made: Any) -> Path:
+        torch.save({"global_step": 5, "hyper_parameters": {"base": "miniature", **made}, **each,
+                    "PortraitData": {"samples_seen": samples}}, tmp_path / name)
+        return tmp_path / name
+
+    first = saved("stage1.ckpt", 80, {}, start=None, seed=1, learning_rate=0.1, tuning={"name": "Full"})
+    assert training_of(first) == {"step": 5, "samples": 80, "seed": 1, "learning_rate": 0.1, "tuning": {"name": "Full"}}
+    second = saved("stage2.ckpt", 40, {"samples_each": 2}, start=str(first), objective={"m_fine": 1.0}, sfcm=False)
+    assert training_of(second) == {"step": 5, "samples": 160, "objective": {"m_fine": 1.0}, "sfcm": False}

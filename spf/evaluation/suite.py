@@ -24,6 +24,9 @@ from spf.notation import Guidance
 from spf.portraits.formats import IMAGE_TYPES
 from spf.text import Prompt
 
+CHOSEN = ("step", "samples", "seed", "learning_rate", "tuning", "objective", "sfcm", "guidance", "reads")
+"""What a row is told apart by in TensorBoard."""
+
 
 class PortraitEvaluation(LightningModule):
     """Makes a method's portraits of the test triples, with the originals' seeds, and measures them against these.
@@ -179,7 +182,11 @@ class PortraitEvaluation(LightningModule):
             "config_sha256": content_key({}, [made, findings.metrics]), "metric_chunk": CHUNK,
             "world_size": self.trainer.world_size, "device": str(self.device)})
         printed = [column["key"] for column in result["columns"] if column["key"] in result["summary"]]
-        self.log_dict({key: result["summary"][key]["mean"] for key in printed}, rank_zero_only=True)
+        final = {key: result["summary"][key]["mean"] for key in printed}
+        self.log_dict(final, rank_zero_only=True)
+        if self.logger:  # the HParams tab of TensorBoard: a line a row, what it chose beside what came of it
+            chosen = {name: made[name] for name in CHOSEN if name in made}
+            self.logger.log_hyperparams({"row": self.row, **chosen}, final)
         for key, failed in result["failures"].items():
             print(f"{key}: {failed['count']} of {len(rows)} pairs could not be measured; {failed['first'][0]}")
         print(f"{len(rows)} pairs measured: {file}", flush=True)

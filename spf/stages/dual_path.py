@@ -74,6 +74,11 @@ class DualPathAlignment(StandardFineTuning):
         self._texts = OncePerText(lambda texts: self.images.clip.text(texts))
         self._portraits = OncePerPortrait(lambda images: self.images.embedded(images))
 
+    @property
+    def samples_each(self) -> int:
+        """A prior beside each portrait, or its base text beside its full text, is one more."""
+        return 1 + self.objective.needs("priors") + self.objective.needs("base_text")
+
     def _initial(self) -> Backbone:
         h = self.hparams
         if h["denoiser"] != "pretrained":

@@ -40,6 +40,7 @@ class StandardFineTuning(LightningModule):
     """
 
     captures = False  # whether `further_loss` reads the attention
+    samples_each = 1  # what the denoiser learns from in a step, for each portrait
 
     def __init__(
         self,
@@ -147,6 +148,7 @@ class StandardFineTuning(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in self._trainable()}
         checkpoint["tuning"] = self.tuning.state(self.backbone)
+        checkpoint["samples_each"] = self.samples_each
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         missing = [name for name in self._trainable() if name not in checkpoint["state_dict"]]

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from spf.__main__ import main
 from spf.report.results import differences, read_result
@@ -113,3 +115,14 @@ def test_a_mistake_is_one_line(originals: Path, tmp_path: Path, more: tuple[str,
     with pytest.raises(SystemExit) as caught:
         main(command(originals, tmp_path, *more))
     assert re.search(reason, str(caught.value) + capsys.readouterr().err)
+
+
+def test_the_hparams_tab_has_what_a_row_chose_and_what_came_of_it(runs: tuple[Path, Path]) -> None:
+    events = EventAccumulator(str(runs[0]), size_guidance={SCALARS: 0}).Reload()
+    started = HParamsPluginData.FromString(
+        events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content).session_start_info.hparams
+    assert started["row"].string_value == "customised" and started["samples"].number_value == 48
+    summary = results(runs[0])[0]["summary"]
+    shown = {tag: events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"] if tag in summary}
+    assert {"fid", "lpips", "id", "clip_t"} <= shown.keys()
+    assert all(value == pytest.approx(summary[tag]["mean"], rel=1e-5) for tag, value in shown.items())

@@ -151,5 +151,6 @@ def learnt(base: Path, file: Path, seed: int = 0) -> Path:
     backbone, draw = load_backbone(base), torch.Generator().manual_seed(seed)
     weights = {PREFIX + name: value + 0.02 * torch.randn(value.shape, generator=draw)
                for name, value in backbone.denoiser.state_dict().items()}
-    torch.save({"state_dict": weights, "hyper_parameters": {"base": str(base)}, "global_step": 3}, file)
+    torch.save({"state_dict": weights, "hyper_parameters": {"base": str(base)}, "global_step": 3,
+                "PortraitData": {"samples_seen": 48}}, file)
     return file

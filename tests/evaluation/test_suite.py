@@ -97,7 +97,8 @@ def test_portraits_are_the_methods_own_and_made_once(originals: Path, tmp_path: 
     result, rows = measured(originals, tmp_path / "run", **options)
     made = portraits(tmp_path / "run" / "portraits")
     assert made.keys() == portraits(originals / "originals").keys() and len(set(made.values())) == 6
-    assert result["summary"]["apart"]["mean"] > 1 and result["manifest"]["step"] == 3
+    assert result["summary"]["apart"]["mean"] > 1
+    assert (result["manifest"]["step"], result["manifest"]["samples"]) == (3, 48)
     assert fakes[-1].encoded == 12
     gone = tmp_path / "run" / "portraits" / "000002.png"
     gone.unlink()
