@@ -5,13 +5,27 @@ BASE ?= miniature
 SEED ?= 0
 QUICK ?=
 ARGS ?=
+JOBS ?= 1
+BUDGET_MINUTES ?= 100
 
 BIN := .venv/bin
 SPF := $(BIN)/python -m spf
 STAMP := .venv/.installed
-ROWS := $(patsubst experiments/$(BASE)/rows/%.yaml,results/$(BASE)/%.json,$(wildcard experiments/$(BASE)/rows/*.yaml))
+NAMES = $(basename $(notdir $(wildcard $(1))))
+ROWS ?= $(call NAMES,experiments/$(BASE)/rows/*.yaml)
+ABLATIONS := $(call NAMES,experiments/ablations/*.yaml experiments/$(BASE)/sweep/*.yaml)
 DEMO := runs/demo-$(SEED)$(if $(QUICK),-quick)
 DEMO_FIT := --data.source $(DEMO)/portraits --seed_everything $(SEED) --trainer.devices 1 --trainer.deterministic warn
+
+# Another seed has its own runs and results: runs/BASE-seed1, results/BASE-seed1.
+RUNS := $(BASE)$(if $(filter-out 0,$(SEED)),-seed$(SEED))
+TRAINED_AS = --run runs/$(RUNS)/$* --seed_everything $(SEED)
+ifneq ($(RUNS),$(BASE))
+START = $(if $(filter only_stage2,$*),,--model.start runs/$(RUNS)/stage1/checkpoints/last.ckpt)
+TESTED_AS = --run runs/$(RUNS)/rows/$* $(if $(CHECKPOINT),--model.checkpoint $(CHECKPOINT)) --model.result $@
+endif
+# The portraits of the painted world; other bases have the user's.
+PORTRAITS := $(if $(filter miniature,$(BASE)),runs/portraits/painted.json)
 
 # glibc gives freed memory back at once and faults it in again: steps on a CPU are 1.5 to 2 times as fast without
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
@@ -19,11 +33,12 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8589934592
 export MALLOC_TOP_PAD_ ?= 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train-stage1 train-stage2 eval tables bench tensorboard miniature
+.PHONY: help setup demo test lint train-stage1 train-stage2 eval ablations rows tables bench tensorboard miniature
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
 	@echo 'Variables: BASE=$(BASE) SEED=$(SEED) QUICK=$(QUICK) ARGS="$(ARGS)" PYTHON=$(PYTHON)'
+	@echo 'of eval and ablations: ROWS="ours without_sfcm" JOBS=$(JOBS) BUDGET_MINUTES=$(BUDGET_MINUTES)'
 
 setup: $(STAMP) ## make .venv with the pinned versions; every other verb does it when needed
 
@@ -50,34 +65,66 @@ test: $(STAMP) ## all tests; ARGS="-k floors" picks some
 lint: $(STAMP) ## ruff's rules
 	$(BIN)/python -m ruff check .
 
-train-stage1: $(STAMP) ## standard fine-tuning: experiments/BASE/stage1.yaml; ARGS="--trainer.devices 8" goes to spf fit
-	$(if $(filter miniature,$(BASE)),$(SPF) portraits paint --out runs/portraits)
+train-stage1: $(STAMP) $(PORTRAITS) ## standard fine-tuning: experiments/BASE/stage1.yaml; ARGS="--trainer.devices 8" goes to spf fit
 	$(SPF) fit -c experiments/$(BASE)/stage1.yaml $(ARGS)
 
 train-stage2: $(STAMP) ## dual-path alignment: experiments/BASE/stage2.yaml, from what train-stage1 made
 	$(SPF) fit -c experiments/$(BASE)/stage2.yaml $(ARGS)
 
-eval: $(ROWS) ## measure every row of experiments/BASE/rows whose result is missing or outdated: results/BASE/*.json
+runs/portraits/painted.json: | $(STAMP)
+	$(SPF) portraits paint --out runs/portraits
 
-results/$(BASE)/%.json: experiments/$(BASE)/rows/%.yaml experiments/$(BASE)/evaluate.yaml runs/$(BASE)/triples/manifest.json | $(STAMP)
-	$(SPF) test -c experiments/$(BASE)/evaluate.yaml -c $< $(ARGS)
+# ---- the comparison: what is missing or outdated is trained and measured, when the plan fits into the budget ----
+
+# Not $(MAKE) in the recipe, which make runs even when it is only asked what it would do.
+DRY := $(MAKE) --no-print-directory -n rows
+
+eval: $(STAMP) ## train and measure every row of experiments/BASE/rows that is missing or outdated: results/BASE/*.json
+	@$(DRY) | $(SPF) plan --budget_minutes $(BUDGET_MINUTES) --jobs $(JOBS)
+	$(MAKE) --no-print-directory -j $(JOBS) rows
+
+ablations: ## the same for ours and what is laid over its stage 2: experiments/ablations, experiments/BASE/sweep
+	$(MAKE) --no-print-directory eval ROWS="ours $(filter $(ROWS),$(ABLATIONS))"
+
+rows: $(ROWS:%=results/$(RUNS)/%.json)
+
+results/$(RUNS)/%.json: experiments/$(BASE)/rows/%.yaml experiments/$(BASE)/evaluate.yaml runs/$(BASE)/triples/manifest.json | $(STAMP)
+	$(SPF) test -c experiments/$(BASE)/evaluate.yaml -c $< $(TESTED_AS) $(ARGS)
 
 # Which training a row needs, by the checkpoint that its file names: what is missing or was broken off is trained.
-CHECKPOINT = $(shell sed -n 's/^  checkpoint: //p' experiments/$(BASE)/rows/$*.yaml)
+CHECKPOINT = $(subst runs/$(BASE)/,runs/$(RUNS)/,$(shell sed -n 's/^  checkpoint: //p' experiments/$(BASE)/rows/$*.yaml))
 .SECONDEXPANSION:
-$(ROWS): results/$(BASE)/%.json: $$(CHECKPOINT) $$(CHECKPOINT:%/checkpoints/last.ckpt=%/trained)
+$(ROWS:%=results/$(RUNS)/%.json): results/$(RUNS)/%.json: $$(CHECKPOINT) $$(CHECKPOINT:%/checkpoints/last.ckpt=%/trained)
 
-runs/$(BASE)/triples/manifest.json: experiments/$(BASE)/triples.yaml | $(STAMP)
-	$(SPF) triples --config experiments/$(BASE)/triples.yaml
-
-runs/$(BASE)/%/checkpoints/last.ckpt: | runs/$(BASE)/%/trained ;
+runs/$(RUNS)/%/checkpoints/last.ckpt: | runs/$(RUNS)/%/trained ;
 
 # The mark of a training that came to its end: a checkpoint alone may be of one that was broken off.
-runs/$(BASE)/%/trained: experiments/$(BASE)/%.yaml | $(STAMP)
-	$(MAKE) train-$* ARGS=
+# In this order: what names a run of its own is laid over stage 1, an ablation or a cell of the sweep over stage 2.
+STAGE1 := runs/$(RUNS)/stage1
+runs/$(RUNS)/%/trained: experiments/$(BASE)/%.yaml | $(STAMP) $(PORTRAITS)
+	$(SPF) fit -c experiments/$(BASE)/stage1.yaml $(if $(filter-out stage1,$*),-c $<) $(TRAINED_AS)
 	@touch $@
 
-runs/$(BASE)/stage2/trained: runs/$(BASE)/stage1/trained
+runs/$(RUNS)/%/trained: experiments/ablations/%.yaml $(STAGE1)/trained | $(STAMP)
+	$(OVER_STAGE2)
+	@touch $@
+
+runs/$(RUNS)/%/trained: experiments/$(BASE)/sweep/%.yaml $(STAGE1)/trained | $(STAMP)
+	$(OVER_STAGE2)
+	@touch $@
+
+runs/$(RUNS)/stage2/trained: runs/$(RUNS)/%/trained: experiments/$(BASE)/%.yaml $(STAGE1)/trained | $(STAMP)
+	$(SPF) fit -c $< $(TRAINED_AS) $(START)
+	@touch $@
+
+OVER_STAGE2 = $(SPF) fit -c experiments/$(BASE)/stage2.yaml $(BELOW_$*) -c $< $(TRAINED_AS) $(START)
+BELOW_direct_clip := -c experiments/ablations/without_enhanced.yaml
+
+runs/$(RUNS)/prior_preservation/trained: runs/$(BASE)/priors/manifest.json
+
+TRIPLES := $(foreach set,triples priors validation,runs/$(BASE)/$(set)/manifest.json)
+$(TRIPLES): runs/$(BASE)/%/manifest.json: experiments/$(BASE)/%.yaml | $(STAMP) $(PORTRAITS)
+	$(SPF) triples --config $<
 
 tables: $(STAMP) ## the paper's tables from results/BASE; ARGS="--paper true --format latex" sets the paper's numbers beside
 	$(SPF) tables --results results/$(BASE) $(ARGS)

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,8 @@ def leaves(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
             yield here, value.rsplit(".", 1)[-1] if key == "class_path" else value
 
 
-@pytest.mark.parametrize("file", [file for file in EXPERIMENTS if file.parent.name == "ablations"], ids=str)
+@pytest.mark.parametrize("file", [file for file in EXPERIMENTS if file.parent.name in ("ablations", "sweep")],
+                         ids=str)
 def test_every_ablation_differs_from_its_parent_in_one_key(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its parent is what its command lays it over; the options of another class come with it."""
     command = arguments(file)
@@ -131,13 +132,19 @@ def test_a_slurm_script_starts_an_experiment(script: str, given: list[str], key:
 
 
 ACTOR = """
-case "$1" in
-triples) file=runs/miniature/triples/manifest.json;;
-fit) file=$(echo "$3" | sed 's/experiments\\(.*\\).yaml/runs\\1\\/checkpoints\\/last.ckpt/');;
-test) file=$(echo "$5" | sed 's/experiments\\(.*\\)rows.\\(.*\\).yaml/results\\1\\2.json/');;
+verb=$1
+for word; do
+    case "$before" in -c|--config) last=$word;; --run) run=$word;; --model.result) file=$word;; esac
+    before=$word
+done
+name=$(echo "$last" | sed 's/^experiments.//; s/.yaml$//')
+case "$verb" in
+triples) file=runs/$name/manifest.json;;
+fit) file=${run:-runs/$name}/checkpoints/last.ckpt;;
+test) file=${file:-$(echo "results/$name.json" | sed 's/.rows//')};;
 *) exit 0;;
 esac
-echo "$1 $file"
+echo "$verb $file"
 mkdir -p "$(dirname "$file")"
 touch "$file"
 test "$file" != "$BREAKS"
@@ -145,28 +152,71 @@ test "$file" != "$BREAKS"
 """In the place of spf: makes what it would make, and is broken off after $BREAKS, which is there all the same."""
 
 
-def test_make_eval_runs_what_is_missing_outdated_or_was_broken_off(tmp_path: Path) -> None:
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[..., list[str]]:
+    """What ``make VERB`` has done by ``ACTOR``, in a copy of the checkout: one line a training, test set or row."""
     home = copy_checkout(tmp_path / "home")
     (home / "actor.sh").write_text(ACTOR)
     (home / ".venv").mkdir()
     (home / ".venv" / ".installed").touch()  # set-up is taken for done, also by the make that make calls
 
-    def said(breaks: str = "") -> list[str]:
-        made = run(["make", "-s", "SPF=sh actor.sh", "eval"], cwd=home, BREAKS=breaks)
-        assert (made.returncode != 0) == bool(breaks), made.stdout
-        return [line for line in made.stdout.splitlines() if line.startswith(("triples ", "fit ", "test "))]
+    def made(*arguments: str, breaks: str = "") -> list[str]:
+        done = run(["make", "-s", "SPF=sh actor.sh", *arguments], cwd=home, BREAKS=breaks)
+        assert (done.returncode != 0) == bool(breaks), done.stdout
+        return [line for line in done.stdout.splitlines() if line.startswith(("triples ", "fit ", "test "))]
 
+    made.home = home
+    return made
+
+
+def results_of(lines: list[str]) -> list[str]:
+    """The rows that were measured."""
+    return [Path(line).stem for line in lines if line.startswith("test ")]
+
+
+def test_make_eval_runs_what_is_missing_outdated_or_was_broken_off(make: Callable[..., list[str]]) -> None:
     def touched(file: str) -> None:
-        os.utime(home / file, (time.time() + 60,) * 2)
+        os.utime(make.home / file, (time.time() + 60,) * 2)
 
     stage1, stage2 = (f"runs/miniature/{stage}/checkpoints/last.ckpt" for stage in ("stage1", "stage2"))
-    broken, healed = said(breaks=stage2), said()
+    broken, healed = make("eval", breaks=stage2), make("eval")
     assert broken[-1] == healed[0] == f"fit {stage2}" and f"fit {stage1}" in broken and f"fit {stage1}" not in healed
-    rows = {f"test results/miniature/{file.stem}.json" for file in (home / "experiments/miniature/rows").iterdir()}
-    measured = [line for line in broken + healed if line.startswith("test")]
-    assert set(measured) == rows and len(measured) == len(rows)
-    assert said() == []
+    rows = sorted(file.stem for file in (ROOT / "experiments/miniature/rows").iterdir())
+    assert sorted(results_of(broken + healed)) == rows
+    fits = [line for line in broken + healed if line.startswith("fit")]
+    assert len(fits) == len({*fits}) + 1  # once each, but for the one that was broken off
+    assert make("eval") == []
     touched("experiments/miniature/rows/ours.yaml")
-    assert said() == ["test results/miniature/ours.json"]
+    assert make("eval") == ["test results/miniature/ours.json"]
     touched(stage1)  # trained anew
-    assert {f"test results/miniature/{row}.json" for row in ("standard_fine_tuning", "stage1_base_text")} <= {*said()}
+    assert "stage1" in results_of(make("eval"))
+
+
+def test_another_seed_has_its_own_runs_and_results(make: Callable[..., list[str]]) -> None:
+    made = make("eval", "SEED=1", "ROWS=stage1 ours without_sfcm original")
+    assert {*made} == {
+        "triples runs/miniature/triples/manifest.json",
+        *(f"fit runs/miniature-seed1/{name}/checkpoints/last.ckpt" for name in ("stage1", "stage2", "without_sfcm")),
+        *(f"test results/miniature-seed1/{name}.json" for name in ("stage1", "ours", "without_sfcm", "original"))}
+
+
+def test_make_ablations_measures_ours_and_what_is_laid_over_it(make: Callable[..., list[str]]) -> None:
+    folders = [ROOT / "experiments" / name for name in ("ablations", "miniature/sweep")]
+    laid = {file.stem for folder in folders for file in folder.iterdir()}
+    assert {*results_of(make("ablations"))} == {"ours"} | laid
+
+
+@pytest.mark.parametrize("base", ["miniature", "sd15"])
+def test_every_training_has_its_row(base: str) -> None:
+    """And every row one that make knows how to train: the names of runs are those of experiments."""
+    rows = (ROOT / "experiments" / base / "rows").glob("*.yaml")
+    named = {Path(one["model"]["checkpoint"]).parts[2] for one in map(read, rows) if "checkpoint" in one["model"]}
+    folders = [ROOT / "experiments" / base, ROOT / "experiments" / "ablations", ROOT / "experiments" / base / "sweep"]
+    learn = {file.stem for folder in folders for file in folder.glob("*.yaml") if "model" in read(file) or
+             "trainer" in read(file)} - {"evaluate", "pretrain"}
+    assert learn - named == set() and named <= learn
+
+
+def read(file: Path) -> dict[str, Any]:
+    """A YAML file."""
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
