@@ -12,7 +12,8 @@ BIN := .venv/bin
 SPF := $(BIN)/python -m spf
 STAMP := .venv/.installed
 NAMES = $(basename $(notdir $(wildcard $(1))))
-ROWS ?= $(call NAMES,experiments/$(BASE)/rows/*.yaml)
+ALL := $(call NAMES,experiments/$(BASE)/rows/*.yaml)
+ROWS ?= $(ALL)
 ABLATIONS := $(call NAMES,experiments/ablations/*.yaml experiments/$(BASE)/sweep/*.yaml)
 DEMO := runs/demo-$(SEED)$(if $(QUICK),-quick)
 DEMO_FIT := --data.source $(DEMO)/portraits --seed_everything $(SEED) --trainer.devices 1 --trainer.deterministic warn
@@ -91,10 +92,13 @@ rows: $(ROWS:%=results/$(RUNS)/%.json)
 results/$(RUNS)/%.json: experiments/$(BASE)/rows/%.yaml experiments/$(BASE)/evaluate.yaml runs/$(BASE)/triples/manifest.json | $(STAMP)
 	$(SPF) test -c experiments/$(BASE)/evaluate.yaml -c $< $(TESTED_AS) $(ARGS)
 
+# These say how far they move the portraits of standard fine-tuning.
+$(patsubst %,results/$(RUNS)/%.json,magnet storm tokencompose): results/$(RUNS)/standard_fine_tuning.json
+
 # Which training a row needs, by the checkpoint that its file names: what is missing or was broken off is trained.
 CHECKPOINT = $(subst runs/$(BASE)/,runs/$(RUNS)/,$(shell sed -n 's/^  checkpoint: //p' experiments/$(BASE)/rows/$*.yaml))
 .SECONDEXPANSION:
-$(ROWS:%=results/$(RUNS)/%.json): results/$(RUNS)/%.json: $$(CHECKPOINT) $$(CHECKPOINT:%/checkpoints/last.ckpt=%/trained)
+$(ALL:%=results/$(RUNS)/%.json): results/$(RUNS)/%.json: $$(CHECKPOINT) $$(CHECKPOINT:%/checkpoints/last.ckpt=%/trained)
 
 runs/$(RUNS)/%/checkpoints/last.ckpt: | runs/$(RUNS)/%/trained ;
 

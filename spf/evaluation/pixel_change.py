@@ -1,22 +1,21 @@
 """How far a baseline moves the portraits, beside itself at neutral strength (a training: with its own terms at 0)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from spf.evaluation.images import PictureError, look_at, read_picture
 
 
-def mean_pixel_change(portraits: Path, neutral: Path) -> float:
+def mean_pixel_change(portraits: Path, neutral: Path, names: Sequence[str]) -> float:
     """The mean absolute difference of all portraits' pixels, in 8-bit steps, [0,255].
 
     Args:
-        portraits: PNGs of the baseline, such as the ``portraits`` of a `spf test` run.
+        portraits: folder of the baseline's, such as the ``portraits`` of a `spf test` run.
         neutral: of the same test triples and seeds at neutral strength (TokenCompose: standard fine-tuning).
+        names: of the files in both.
 
-    Raises PictureError where one lacks a portrait of the other, or two differ in size.
+    Raises PictureError where one of them lacks a portrait, or two differ in size.
     """
-    names = sorted({file.name for folder in (portraits, neutral) for file in folder.glob("*.png")})
-    if not names:
-        raise PictureError(f"{portraits} and {neutral} hold no portraits (PNG): make them by `spf test`")
     return sum(_change(portraits / name, neutral / name) for name in names) / len(names)
 
 

@@ -13,6 +13,7 @@ from spf.customised import load_lineage, training_of, weights_hash
 from spf.evaluation.encoding import Pair
 from spf.evaluation.images import PictureError, look_at
 from spf.evaluation.measuring import CHUNK, Share, measure
+from spf.evaluation.pixel_change import mean_pixel_change
 from spf.evaluation.portraits import Request, claim, make_portraits, portrait_file
 from spf.evaluation.provenance import provenance
 from spf.evaluation.registry import Entry, asked, metric_entry
@@ -39,6 +40,8 @@ class PortraitEvaluation(LightningModule):
         ema: the averaged weights of the training, not its last ones.
         reads: base and target text; or the base text alone, which asks for the original back (Fig. 13).
         guidance: what a method changes while generating.
+        neutral: folder of the same portraits with the method's own part at 0 (of STORM those of the model it is laid
+            over): how far it moves them is printed, and stands in the result as `pixel_change`.
         images: a folder of anyone's portraits, named by the triples' ids: no model is loaded.
         networks: the published networks, or the miniature's.
         metrics: names, or module:Class of a feature extractor for FID; default: the paper's eight and their kin, but
@@ -57,6 +60,7 @@ class PortraitEvaluation(LightningModule):
         ema: bool = False,
         reads: Literal["full_text", "base_text"] = "full_text",
         guidance: Guidance | None = None,
+        neutral: str | None = None,
         images: str | None = None,
         networks: Literal["published", "miniature"] = "published",
         metrics: list[str] | None = None,
@@ -68,7 +72,7 @@ class PortraitEvaluation(LightningModule):
         self.row, self.checkpoint, self.base, self.start, self.ema = row, checkpoint, base, start, ema
         self.reads, self.guidance, self.images, self.networks = reads, guidance, images, networks
         self.metrics = {name: metric_entry(name) for name in metrics or asked(networks, reads)}
-        self.weights, self.result = Path(weights), result
+        self.weights, self.result, self.neutral = Path(weights), result, neutral
         self.store = Store(Path(features) if features else None)
         self.backbone: torch.nn.Module | None = None
 
@@ -79,6 +83,9 @@ class PortraitEvaluation(LightningModule):
         self.triples: Triples = self.trainer.datamodule.triples
         run = Path(self.trainer.default_root_dir)
         self.portraits = Path(self.images) if self.images else run / "portraits"
+        if self.neutral and not portrait_file(Path(self.neutral), self.triples.requests[-1]).is_file():
+            raise FileNotFoundError(f"{self.neutral} lacks portraits of these triples: make that row first, or leave "
+                                    "model.neutral out")
         if self.images:
             if not self.portraits.is_dir():
                 raise FileNotFoundError(f"there is no folder {self.images}: give that of the portraits to measure")
@@ -176,7 +183,7 @@ class PortraitEvaluation(LightningModule):
         made = {"images": self.images} if self.images else self.order
         if self.checkpoint and self.checkpoint.endswith(".ckpt"):
             made = made | training_of(self.checkpoint)
-        made = made | self._edited()
+        made = made | self._edited() | self._moved()
         result = write_result(file, self.row, about["base"], findings, rows, test_set, {
             **provenance(), **made, **about["sampling"], "chunk": self.trainer.datamodule.chunk,
             "config_sha256": content_key({}, [made, findings.metrics]), "metric_chunk": CHUNK,
@@ -199,6 +206,15 @@ class PortraitEvaluation(LightningModule):
         share = sum(edited) / len(edited)
         print(f"{type(self.guidance).__name__} has something to change in {share:.1%} of the prompts")
         return {"edited": share}
+
+    def _moved(self) -> dict[str, float]:
+        """How far the method's own part moves the portraits."""
+        if self.neutral is None:
+            return {}
+        names = [self._portrait(request).name for request in self.triples.requests]
+        change = mean_pixel_change(self.portraits, Path(self.neutral), names)
+        print(f"{self.row} moves the portraits of {self.neutral} by {change:.1f} of 255 on average")
+        return {"pixel_change": change}
 
 
 def _named(guidance: Guidance | None) -> str:

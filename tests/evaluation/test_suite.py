@@ -169,6 +169,19 @@ def test_the_share_that_a_guidance_edits_is_told(originals: Path, tmp_path: Path
     assert "edited" not in measured(originals, tmp_path / "plain", limit=2)[0]["manifest"]
 
 
+def test_how_far_a_method_moves_the_portraits_is_told(originals: Path, tmp_path: Path, fakes: list[Brightness],
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    assert "pixel_change" not in measured(originals, tmp_path / "plain", limit=2)[0]["manifest"]
+    neutral = tmp_path / "plain" / "portraits"
+    moved = measured(originals, tmp_path / "moved", guidance=Nothing(0.5), neutral=str(neutral), limit=2)[0]
+    assert moved["manifest"]["pixel_change"] == 0 and "by 0.0 of 255 on average" in capsys.readouterr().out
+    Image.new("RGB", (32, 32)).save(neutral / "000000.png")
+    again = measured(originals, tmp_path / "moved", guidance=Nothing(0.5), neutral=str(neutral), limit=2)[0]
+    assert again["manifest"]["pixel_change"] > 0
+    with pytest.raises(FileNotFoundError, match="lacks portraits of these triples: make that row first"):
+        measured(originals, tmp_path / "other", neutral=str(neutral))
+
+
 def test_anyones_images_are_measured_without_a_model(originals: Path, tmp_path: Path, fakes: list[Brightness],
                                                      monkeypatch: pytest.MonkeyPatch,
                                                      capsys: pytest.CaptureFixture[str]) -> None:
