@@ -34,7 +34,7 @@ export MALLOC_MMAP_THRESHOLD_ ?= 8589934592
 export MALLOC_TOP_PAD_ ?= 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train-stage1 train-stage2 eval ablations rows second-round tables bench tensorboard miniature
+.PHONY: help setup demo test lint train-stage1 train-stage2 eval ablations rows grids second-round tables bench tensorboard miniature
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' Makefile
@@ -130,6 +130,10 @@ TRIPLES := $(foreach set,triples priors validation,runs/$(BASE)/$(set)/manifest.
 $(TRIPLES): runs/$(BASE)/%/manifest.json: experiments/$(BASE)/%.yaml | $(STAMP) $(PORTRAITS)
 	$(SPF) triples --config $<
 
+CELLS := $(BIN)/python benchmarks/comparison.py --base $(BASE) --cells results/$(BASE)-grids
+grids: $(STAMP) runs/$(BASE)/validation/manifest.json runs/$(BASE)/priors/manifest.json ## four settings of each trained baseline at 40 % of its steps, on triples that no table uses
+	@$(CELLS) | $(SPF) plan --budget_minutes $(BUDGET_MINUTES)
+	$(CELLS) | sh -e
 second-round: $(STAMP) runs/second/ours/model_index.json runs/second/standard/model_index.json ## a further target on top of the first result; what the first lost
 	$(SPF) portraits paint --out runs/second/portraits --count 2000 --seed 1 --targets [scarf]
 	$(SPF) triples --config experiments/second/triples.yaml
@@ -150,7 +154,7 @@ tables: $(STAMP) ## the paper's tables from results/BASE; ARGS="--paper true --f
 	$(SPF) tables --results results/$(BASE) $(ARGS)
 
 bench: $(STAMP) ## the benchmarks, each in a hurry; python benchmarks/NAME.py does them whole
-	for name in miniature localization purity step_time metrics; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
+	for name in miniature localization purity step_time metrics comparison; do $(BIN)/python benchmarks/$$name.py --quick || exit 1; done
 
 tensorboard: $(STAMP) ## losses, speeds and sample grids of everything under runs
 	$(BIN)/python -m tensorboard.main --logdir runs

@@ -2,6 +2,7 @@
 
     python benchmarks/comparison.py [--quick] [--results DIR] [--base NAME] [--out FILE]
     python benchmarks/comparison.py --signs   # for each row the comment lines in which its YAML says what to expect
+    python benchmarks/comparison.py --cells results/NAME-grids   # the commands of the cells that are not there yet
 
 First of all every summary must follow from the rows beside it: where one does not, a line says which, and the exit
 status is 1. Orderings are measured, never required: each of the paper's (its Tables 1, 5 and 6: every baseline against
@@ -24,6 +25,7 @@ import sys
 from pathlib import Path
 
 from comparing.budgets import budgets, spread
+from comparing.cells import commands
 from comparing.checks import Checks, check
 from comparing.orderings import orderings
 from comparing.reading import Archive
@@ -38,6 +40,9 @@ def main() -> None:
     options = _options()
     if options.signs:
         print("\n\n".join(f"{row}\n{lines}" for row in printed() if (lines := header(row))))
+        sys.exit()
+    if options.cells:
+        print("\n".join(commands(options.base, options.cells)))
         sys.exit()
     archive = Archive.read(options.results, options.base)
     if not (archive.own or archive.faults):
@@ -76,6 +81,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the checks and the JSON")
     parser.add_argument("--signs", action="store_true", help="what the paper lets expect of each row")
+    parser.add_argument("--cells", type=Path, metavar="DIR", help="the commands of the grids' cells that DIR lacks")
     parser.add_argument("--results", type=Path, default=Path("experiments/results"), help="committed results of bases")
     parser.add_argument("--base", default="miniature", help="whose results")
     parser.add_argument("--out", type=Path, help="the report's file; with --quick a folder")

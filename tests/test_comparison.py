@@ -1,13 +1,16 @@
 """The comparison: nothing that does not follow from its rows, the paper's signs, and parts counted by hand."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from spf.__main__ import main
 from spf.evaluation.results import Findings, write_result
 from spf.files import read_json, read_lines, write_json, write_lines
 from spf.notation import Column
@@ -358,3 +361,33 @@ def test_absent_parts_say_so(base: Path, cli: Command) -> None:
 def test_the_signs_are_printed_as_comment_lines(tmp_path: Path, cli: Command) -> None:
     _, said = cli(tmp_path, "--signs")
     assert "without_sfcm\n# Signs:    better than ours in FID" in said and "\nours\n" not in said
+
+
+@pytest.mark.parametrize(("row", "rate", "tuning", "objective"), [
+    ("lora", 5e-3, {"rank": 32, "alpha": 32.0}, {}),
+    ("adalora", 5e-3, {"target_rank": 16, "initial_rank": 24, "alpha": 24.0}, {}),
+    ("tokencompose", 2e-4, {}, {"token": 1.0, "pixel": 5e-2})])
+def test_the_fourth_cells_commands_are_those_of_its_setting(
+        row: str, rate: float, tuning: dict[str, float], objective: dict[str, float], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from comparing.cells import commands
+
+    def config(command: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as stop:
+            main([*shlex.split(command)[3:], "--print_config"])
+        output = capsys.readouterr()
+        assert not stop.value.code, output.err
+        return yaml.safe_load(output.out)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("sys.argv", ["spf"])
+    (tmp_path / f"{row}_1.json").touch()  # what is there is not made again
+    mine = [line for line in commands("miniature", tmp_path) if f"grids/{row}_" in line]
+    assert len(mine) == 2 * 3 and not [line for line in mine if f"grids/{row}_1" in line]
+    trained, measured = map(config, mine[-2:])
+    assert trained["trainer"]["max_steps"] == 240 and trained["run"] == f"runs/miniature/grids/{row}_4"
+    options = trained["model"]["init_args"]
+    assert options["learning_rate"] == rate
+    assert tuning.items() <= (options["tuning"] or {}).get("init_args", {}).items()
+    assert objective.items() <= options.get("objective", {}).items()
+    assert measured["data"]["triples"] == "runs/miniature/validation"
