@@ -134,20 +134,20 @@ CELLS := $(BIN)/python benchmarks/comparison.py --base $(BASE) --cells results/$
 grids: $(STAMP) runs/$(BASE)/validation/manifest.json runs/$(BASE)/priors/manifest.json ## four settings of each trained baseline at 40 % of its steps, on triples that no table uses
 	@$(CELLS) | $(SPF) plan --budget_minutes $(BUDGET_MINUTES)
 	$(CELLS) | sh -e
-second-round: $(STAMP) runs/second/ours/model_index.json runs/second/standard/model_index.json ## a further target on top of the first result; what the first lost
-	$(SPF) portraits paint --out runs/second/portraits --count 2000 --seed 1 --targets [scarf]
-	$(SPF) triples --config experiments/second/triples.yaml
-	$(SPF) fit -c experiments/miniature/stage1.yaml -c experiments/second/standard_fine_tuning.yaml
-	$(SPF) fit -c experiments/miniature/stage1.yaml -c experiments/second/stage1.yaml
-	$(SPF) fit -c experiments/miniature/stage2.yaml -c experiments/second/stage2.yaml
+second-round: $(STAMP) runs/miniature-second/ours/model_index.json runs/miniature-second/standard/model_index.json ## a further target on top of the first result; what the first lost
+	$(SPF) portraits paint --out runs/miniature-second/portraits --count 2000 --seed 1 --targets [scarf]
+	$(SPF) triples --config experiments/miniature-second/triples.yaml
+	$(SPF) fit -c experiments/miniature/stage1.yaml -c experiments/miniature-second/standard_fine_tuning.yaml
+	$(SPF) fit -c experiments/miniature/stage1.yaml -c experiments/miniature-second/stage1.yaml
+	$(SPF) fit -c experiments/miniature/stage2.yaml -c experiments/miniature-second/stage2.yaml
 	for row in standard_fine_tuning ours; do \
-		$(SPF) test -c experiments/second/evaluate.yaml -c experiments/second/rows/$$row.yaml && \
-		$(SPF) test -c experiments/miniature/evaluate.yaml -c experiments/second/first/$$row.yaml || exit 1; done
+		$(SPF) test -c experiments/miniature-second/evaluate.yaml -c experiments/miniature-second/rows/$$row.yaml && \
+		$(SPF) test -c experiments/miniature/evaluate.yaml -c experiments/miniature-second/first/$$row.yaml || exit 1; done
 
-runs/second/ours/model_index.json: runs/miniature/stage2/trained
+runs/miniature-second/ours/model_index.json: runs/miniature/stage2/trained
 	$(SPF) export $(<D)/checkpoints/last.ckpt $(@D)
 
-runs/second/standard/model_index.json: runs/miniature/standard_fine_tuning/trained
+runs/miniature-second/standard/model_index.json: runs/miniature/standard_fine_tuning/trained
 	$(SPF) export $(<D)/checkpoints/last.ckpt $(@D)
 
 tables: $(STAMP) ## the paper's tables from results/BASE; ARGS="--paper true --format latex" sets the paper's numbers beside

@@ -391,3 +391,18 @@ def test_the_fourth_cells_commands_are_those_of_its_setting(
     assert tuning.items() <= (options["tuning"] or {}).get("init_args", {}).items()
     assert objective.items() <= options.get("objective", {}).items()
     assert measured["data"]["triples"] == "runs/miniature/validation"
+
+
+def test_a_second_round_and_abstract_phrases_stand_beside_the_rows(tmp_path: Path) -> None:
+    from comparing.beyond import abstract, second_round
+
+    commit(tmp_path / "miniature", "ours", {"lpips": [0.1, 0.3, 0.9], "target_read": [1, 1, 1]})
+    assert "make second-round" in next(second_round(archive(tmp_path)))
+    assert "BASE=miniature-abstract" in next(abstract(archive(tmp_path)))
+    commit(tmp_path / "miniature", "ours_second_round", {"lpips": [0.2, 0.2, 0.2], "target_read": [0, 1, 1]})
+    commit(tmp_path / "miniature-abstract", "ours", {"lpips": [0.4, 0.5], "target_read": [1, 0]})
+    lines = [*second_round(archive(tmp_path)), *abstract(archive(tmp_path))]
+    assert [line.split(" | ")[-1] for line in lines if line.startswith("| ours_second_round")] == ["0.667 |"]
+    cells = {line.split(" | ")[0]: line.split(" | ")[1:] for line in lines if line.startswith("| ours, ")}
+    assert cells["| ours, concrete"] == ["0.200", "1.000 |"]  # of the same two people
+    assert cells["| ours, abstract"] == ["0.450", "0.500 |"]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
+from comparing.beyond import abstract, second_round
 from comparing.budgets import ALIKE, TRAINED, budgets, spread
 from comparing.checks import Checks
 from comparing.grids import GRIDS, Cell, cells, chosen, edges
@@ -22,7 +23,8 @@ def report(archive: Archive, checks: Checks) -> str:
         "Where every number comes from": _provenance(archive), "Rows": _rows(archive.own),
         "Orderings of the paper": _orderings(orderings(archive.own)), "Budgets": _budgets(archive.own),
         "Seeds": _seeds(archive), "Grids": _grids(archive.grids),
-        "The weights of Eq. 12 (Figure 14)": _sweep(archive.own)}
+        "The weights of Eq. 12 (Figure 14)": _sweep(archive.own),
+        "A second round": second_round(archive), "Abstract base phrases": abstract(archive)}
     lines = [f"# The paper's comparison on the base {archive.base}", "", *verdict(checks)]
     for title, part in parts.items():
         lines += ["", f"## {title}", "", *part]
