@@ -1,4 +1,4 @@
-"""The command line: ``spf fit``, ``spf plan``, ``spf generate``, ``spf portraits``, ``spf export``, ``spf miniature``."""
+"""The command line: ``spf fit``, ``spf plan``, ``spf generate``, ``spf portraits``, ``spf export`` and the rest."""
 
 import os
 import sys
