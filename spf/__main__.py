@@ -1,4 +1,4 @@
-"""The command line: ``spf fit``, ``spf generate``, ``spf portraits``, ``spf export``, ``spf miniature``."""
+"""The command line: ``spf fit``, ``spf plan``, ``spf generate``, ``spf portraits``, ``spf export`` and the rest."""
 
 import os
 import sys
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spf.backbones import load_backbone
 from spf.cli.fit import fit
+from spf.cli.plan import plan
 from spf.cli.test import test
 from spf.clip import Clip
 from spf.customised import Lineage, load_lineage
@@ -173,6 +174,7 @@ def miniature(
 COMMANDS = {
     "fit": fit,
     "test": test,
+    "plan": plan,
     "doctor": doctor,
     "generate": generate,
     "export": export,

@@ -110,10 +110,16 @@ def _learning(config: dict[str, Any]) -> dict[str, Any]:
 
 def fit(args: list[str]) -> None:
     """Train: ``spf fit -c experiments/miniature/stage1.yaml``."""
+    fitted(args, SpfCLI)
+
+
+def fitted(args: list[str], cli: type[SpfCLI]) -> SpfCLI:
+    """The command line after the training that it asks for."""
     # frozen parts stay in eval, a run directory is used again, and Lightning is not yet on jsonargparse 5
     for known in ("Found .* module", "Checkpoint directory .* exists", "Precision .* not supported by the model"):
         warnings.filterwarnings("ignore", known)
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     sys.argv[1:] = ["fit", *args]  # what Lightning parses, and what it starts the other ranks with
-    SpfCLI(LightningModule, PortraitData, subclass_mode_model=True, save_config_callback=WholeConfig,
-           save_config_kwargs={"save_to_log_dir": False}, seed_everything_default=0, auto_configure_optimizers=False)
+    return cli(LightningModule, PortraitData, subclass_mode_model=True, save_config_callback=WholeConfig,
+               save_config_kwargs={"save_to_log_dir": False}, seed_everything_default=0,
+               auto_configure_optimizers=False)

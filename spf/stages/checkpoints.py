@@ -132,6 +132,11 @@ def newest_whole(folder: Path) -> Path | None:
     return max(whole, key=lambda file: (whole[file], file.name == "last.ckpt"), default=None)
 
 
+def steps_made(folder: Path) -> int:
+    """Optimizer steps of the newest whole checkpoint in ``folder``, 0 without one; changes and says nothing."""
+    return max((_steps(file) or 0 for file in folder.glob("*.ckpt")), default=0)
+
+
 def _steps(file: Path) -> int | None:
     """Optimizer steps in a checkpoint; None if it is not whole. Maps the weights and reads none of them."""
     try:

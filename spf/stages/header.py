@@ -12,7 +12,35 @@ from spf.stages.ema import Ema
 MEASURED_STEPS, MEASURED_SHARE = 20, 0.02  # optimizer steps after which the speed is told; less in short runs
 
 
-class RunHeader(Callback):
+class Pace(Callback):
+    """What an optimizer step takes: ``seconds``, the mean of so many ``steps`` after the first, which warms up."""
+
+    seconds: float | None = None  # until it is known
+
+    def __init__(self, steps: int = MEASURED_STEPS) -> None:
+        self.steps = steps
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self._first, self._seen = trainer.global_step + 1, trainer.global_step  # the step before also warms up
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """At an optimizer step; a batch may be a part of one."""
+        step, before, self._seen = trainer.global_step, self._seen, trainer.global_step
+        if step == before:
+            return
+        if step == self._first:
+            self._since = time.monotonic()
+        if step == self._first + self.steps:
+            self.seconds = (time.monotonic() - self._since) / self.steps
+            self.known(trainer)
+
+    def known(self, trainer: Trainer) -> None:
+        """Called once, when ``seconds`` is known."""
+
+
+class RunHeader(Pace):
     """The values that are in effect, when the defaults, the YAML, the devices and the data have had their say."""
 
     @rank_zero_only
@@ -20,20 +48,12 @@ class RunHeader(Callback):
         """One block, a line a subject."""
         width = max(map(len, lines := header(trainer, module)))
         print("\n".join(f"{name:{width}}  {text}" for name, text in lines.items()), flush=True)
-        self._first = trainer.global_step + 1  # the step before it also warms up
-        self._measured = self._first + min(MEASURED_STEPS, max(1, round(_steps(trainer) * MEASURED_SHARE)))
-        self._seen = trainer.global_step
+        self.steps = min(MEASURED_STEPS, max(1, round(_steps(trainer) * MEASURED_SHARE)))
+        super().on_train_start(trainer, module)
 
-    @rank_zero_only
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """One line, when the speed has been measured."""
-        step, before, self._seen = trainer.global_step, self._seen, trainer.global_step
-        if step == before:
-            return
-        if step == self._first:
-            self._since = time.monotonic()
-        if step == self._measured:
-            print(forecast((time.monotonic() - self._since) / (step - self._first), _steps(trainer) - step), flush=True)
+    def known(self, trainer: Trainer) -> None:
+        """One line."""
+        print(forecast(self.seconds, _steps(trainer) - trainer.global_step), flush=True)
 
 
 def header(trainer: Trainer, module: LightningModule) -> dict[str, str]:

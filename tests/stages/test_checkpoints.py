@@ -11,7 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.multiprocessing import ProcessRaisedException
 
 from spf.stages.atomic import AtomicCheckpointIO, CheckpointError
-from spf.stages.checkpoints import Checkpoints, newest_whole
+from spf.stages.checkpoints import Checkpoints, newest_whole, steps_made
 from tests.stages.toy import Toy, toy_data, toy_trainer
 
 
@@ -171,3 +171,13 @@ def test_the_newest_wins_over_a_last_that_was_left_behind(tmp_path: Path) -> Non
     for name, count in (("last.ckpt", 3), ("step=6.ckpt", 6)):
         torch.save({"global_step": count}, tmp_path / name)
     assert newest_whole(tmp_path) == tmp_path / "step=6.ckpt"
+
+
+def test_the_steps_made_are_told_without_a_word_or_a_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert steps_made(tmp_path / "nowhere") == 0
+    for step in (4, 12):
+        torch.save({"global_step": step}, tmp_path / f"{step}.ckpt")
+    (tmp_path / "damaged.ckpt").write_bytes(b"no checkpoint")
+    (tmp_path / ".last.ckpt.partial").touch()
+    assert steps_made(tmp_path) == 12 and len(list(tmp_path.iterdir())) == 4
+    assert capsys.readouterr().out == ""

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lightning import Callback, LightningModule, Trainer
@@ -9,7 +10,7 @@ from spf.portraits.datamodule import PortraitData
 from spf.stages.dual_path import DualPathAlignment
 from spf.stages.ema import Ema
 from spf.stages.fine_tuning import StandardFineTuning
-from spf.stages.header import RunHeader, _stage2, forecast
+from spf.stages.header import Pace, RunHeader, _stage2, forecast
 
 
 class Rates(Callback):
@@ -53,6 +54,21 @@ def test_it_says_what_is_in_effect_and_how_long_it_takes(
 def test_warm_up_and_max_steps_are_optimizer_steps(rates: Rates) -> None:
     """Of the run above, which accumulates two batches a step."""
     assert rates.rates == [0, 0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3] and rates.batches == 12
+
+
+def test_the_pace_is_of_the_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, told = iter([100.0, 103.0]), list[float]()
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    pace, trainer = Pace(steps=2), SimpleNamespace(global_step=5)  # of a run that resumes
+    monkeypatch.setattr(pace, "known", lambda trainer: told.append(pace.seconds))
+    pace.on_train_start(trainer, None)
+    for step in (5, 6, 6, 7, 7):  # batches, of which two make a step
+        trainer.global_step = step
+        pace.on_train_batch_end(trainer)
+        assert pace.seconds is None
+    for trainer.global_step in (8, 8, 9):
+        pace.on_train_batch_end(trainer)
+    assert told == [1.5]
 
 
 def test_the_forecast_is_in_hours() -> None:
