@@ -77,11 +77,13 @@ runs/portraits/painted.json: | $(STAMP)
 
 # ---- the comparison: what is missing or outdated is trained and measured, when the plan fits into the budget ----
 
-# Not $(MAKE) in the recipe, which make runs even when it is only asked what it would do.
+# $(call PLANNED,...) says what the commands that ... prints will take, and refuses above the budget. The first is not
+# $(MAKE) in the recipe, which make runs even when it is only asked what it would do.
 DRY := $(MAKE) --no-print-directory -n rows
+PLANNED = todo=$$($(1)) && printf '%s\n' "$$todo" | $(SPF) plan --budget_minutes $(BUDGET_MINUTES) --jobs $(JOBS)
 
 eval: $(STAMP) ## train and measure every row of experiments/BASE/rows that is missing or outdated: results/BASE/*.json
-	@$(DRY) | $(SPF) plan --budget_minutes $(BUDGET_MINUTES) --jobs $(JOBS)
+	@$(call PLANNED,$(DRY))
 	$(MAKE) --no-print-directory -j $(JOBS) rows
 
 ablations: ## the same for ours and what is laid over its stage 2: experiments/ablations, experiments/BASE/sweep
@@ -132,8 +134,8 @@ $(TRIPLES): runs/$(BASE)/%/manifest.json: experiments/$(BASE)/%.yaml | $(STAMP) 
 
 CELLS := $(BIN)/python benchmarks/comparison.py --base $(BASE) --cells results/$(BASE)-grids
 grids: $(STAMP) runs/$(BASE)/validation/manifest.json runs/$(BASE)/priors/manifest.json ## four settings of each trained baseline at 40 % of its steps, on triples that no table uses
-	@$(CELLS) | $(SPF) plan --budget_minutes $(BUDGET_MINUTES)
-	$(CELLS) | sh -e
+	@$(call PLANNED,$(CELLS))
+	todo=$$($(CELLS)) && printf '%s\n' "$$todo" | sh -e
 second-round: $(STAMP) runs/miniature-second/ours/model_index.json runs/miniature-second/standard/model_index.json ## a further target on top of the first result; what the first lost
 	$(SPF) portraits paint --out runs/miniature-second/portraits --count 2000 --seed 1 --targets [scarf]
 	$(SPF) triples --config experiments/miniature-second/triples.yaml

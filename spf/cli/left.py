@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from jsonargparse import Namespace
 
 from spf.cli.commands import commands, parsed, parser
@@ -13,11 +14,13 @@ from spf.evaluation.portraits import Sampling
 from spf.evaluation.triples import MANIFEST, ORIGINALS
 from spf.files import read_json
 from spf.notation import Guidance
+from spf.portraits.reader import read_portraits
 from spf.stages.checkpoints import steps_made
 
 MEASURING = 0.3
 """What a pair takes to be measured, as a share of making its portrait: of 96 pairs of the miniature on 2 cores, 30 s
 beside 100 s."""
+EPOCHS = 1000  # Lightning's own, where neither steps nor epochs are given
 FREE = {"start", "priors", "seed", "learning_rate", "lr_scheduler", "lr_warmup_steps", "weight_decay"}
 """Options of a model that cost nothing, or the same whatever they are."""
 
@@ -72,11 +75,21 @@ def tasks(dry_run: str) -> list[Task]:
 
 def _training(arguments: list[str], before: Mapping[str, Task]) -> Task:
     config = parsed("fit", arguments)
-    steps = config.trainer.max_steps
-    if steps < 0:
-        raise ValueError(f"{config.run}: its length in optimizer steps is not said; give --trainer.max_steps")
+    steps = _steps(config)
     left = max(0, steps - steps_made(Path(config.run) / "checkpoints"))
     return Task("fit", str(Path(config.run)), left, steps, Training(_kind(config.as_dict()), tuple(arguments), config))
+
+
+def _steps(config: Namespace) -> int:
+    """The length of a training; of one that is given in epochs by its portraits, on the devices that are here."""
+    trainer, data = config.trainer, config.data
+    if trainer.max_steps >= 0:
+        return trainer.max_steps
+    devices = trainer.devices if str(trainer.devices).isdigit() else max(1, torch.cuda.device_count())
+    batch = data.train_batch_size * int(devices) * trainer.num_nodes * trainer.accumulate_grad_batches
+    portraits = len(read_portraits(data.source, data.columns))
+    an_epoch = min(portraits, data.limit or portraits) // (data.global_batch_size or batch)
+    return (trainer.max_epochs or EPOCHS) * an_epoch
 
 
 def _kind(config: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def test_a_line_that_no_shell_reads_is_named() -> None:
 def test_later_files_lie_over_earlier_ones() -> None:
     config = parsed("fit", ["-c", "experiments/miniature/stage1.yaml", "-c", "experiments/miniature/lora.yaml"])
     assert (config.run, config.trainer.max_steps, config.model.init_args.tuning.init_args.rank) == (
-        "runs/miniature/lora", 600, 8)
+        "runs/miniature/lora", 600, 32)
 
 
 @pytest.mark.parametrize(("verb", "arguments", "reason"), [

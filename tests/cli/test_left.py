@@ -9,6 +9,7 @@ import torch
 from spf.baselines import Storm
 from spf.cli.left import MEASURING, Task, tasks
 from spf.files import write_json
+from spf.miniature.shards import paint_portraits
 from tests.house import ROOT
 
 STAGE1, STAGE2 = (f"spf fit -c {ROOT}/experiments/miniature/{stage}.yaml" for stage in ("stage1", "stage2"))
@@ -35,14 +36,14 @@ def make(count: int, folder: str) -> None:
 
 
 def test_of_a_training_the_steps_after_its_checkpoint_are_left() -> None:
-    assert [(task.name, task.left, task.turns) for task in found(STAGE1)] == [("runs/miniature/stage1", 600, 600)]
+    assert [(task.name, task.left, task.turns) for task in found(STAGE1)] == [("runs/miniature/stage1", 500, 500)]
     folder = Path("runs/miniature/stage1/checkpoints")
     folder.mkdir(parents=True)
     torch.save({"global_step": 480}, folder / "last.ckpt")
     (folder / ".epoch=3.ckpt.partial").touch()
-    assert found(STAGE1)[0].left == 120
+    assert found(STAGE1)[0].left == 20
     assert len(list(folder.iterdir())) == 2, "a plan removes nothing that a training may be writing"
-    torch.save({"global_step": 600}, folder / "last.ckpt")
+    torch.save({"global_step": 500}, folder / "last.ckpt")
     assert found(STAGE1)[0].turns == 0
 
 
@@ -55,9 +56,13 @@ def test_what_costs_the_same_is_equal() -> None:
     assert len({first, without_term, everywhere, stage1}) == 4
 
 
-def test_a_length_in_epochs_is_refused() -> None:
-    with pytest.raises(ValueError, match="runs/miniature/stage1: its length .* give --trainer.max_steps"):
-        found(f"{STAGE1} --trainer.max_steps -1")
+def test_a_length_in_epochs_is_that_of_its_portraits() -> None:
+    epochs = f"{STAGE1} --trainer.max_steps -1 --trainer.max_epochs 3 --trainer.devices 1"
+    with pytest.raises(ValueError, match="runs/portraits"):
+        found(epochs)
+    paint_portraits(Path("runs/portraits"), 40, resolution=16)
+    assert found(epochs)[0].left == 3 * 2  # whole batches of 16
+    assert found(f"{epochs} --trainer.accumulate_grad_batches 2 --data.limit 36")[0].left == 3 * 1
 
 
 def test_of_a_test_set_the_portraits_that_are_not_there_are_left_in_whole_chunks() -> None:

@@ -43,14 +43,14 @@ def test_what_costs_the_same_is_timed_once_and_all_is_summed(capsys: pytest.Capt
     assert len(asked.costs) == 3
     *lines, last = capsys.readouterr().out.splitlines()
     # steps of the trainings, 96 originals, 96 portraits of two rows made and measured, 6 starts
-    seconds = 2 * (600 + 150 + 150) + 96 + 2 * 96 * (1 + MEASURING) + 6 * 6
+    seconds = 2 * (500 + 150 + 150) + 96 + 2 * 96 * (1 + MEASURING) + 6 * 6
     assert last == f"plan: 3 trainings, 1 test set, 2 rows: {seconds / 60:.0f} of 100 minutes"
-    assert any(line.split() == ["runs/miniature/stage1", "600", "steps", "2.00", "s", "each", "20.1", "min"]
+    assert any(line.split() == ["runs/miniature/stage1", "500", "steps", "2.00", "s", "each", "16.8", "min"]
                for line in lines)
 
 
 def test_a_plan_above_the_budget_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match='takes 36 minutes and the budget is 30: give BUDGET_MINUTES=37, .* ROWS=".*'
+    with pytest.raises(ValueError, match='takes 33 minutes and the budget is 30: give BUDGET_MINUTES=34, .* ROWS=".*'
                                          "or more machines"):
         forecast(PLAN, Asked(), 6, 30, 1)
     assert "plan: 3 trainings" in capsys.readouterr().out
