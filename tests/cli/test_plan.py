@@ -58,7 +58,7 @@ def test_a_plan_above_the_budget_is_refused_in_one_line(capsys: pytest.CaptureFi
 
 def test_jobs_share_the_time(capsys: pytest.CaptureFixture[str]) -> None:
     forecast(PLAN, Asked(), 6, 30, 2)
-    assert "36 of 30 minutes (2 at a time: 18, if the machine has room)" in capsys.readouterr().out
+    assert "33 of 30 minutes (2 at a time: 17, if the machine has room)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("dry_run", ["", "make: Nothing to be done for 'eval'.", "sh actor.sh fit -c a.yaml",
