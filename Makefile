@@ -126,6 +126,14 @@ runs/$(RUNS)/stage2/trained: runs/$(RUNS)/%/trained: experiments/$(BASE)/%.yaml 
 OVER_STAGE2 = $(SPF) fit -c experiments/$(BASE)/stage2.yaml $(BELOW_$*) -c $< $(TRAINED_AS) $(START)
 BELOW_direct_clip := -c experiments/ablations/without_enhanced.yaml
 
+# What another experiment begins with.
+ifneq ($(RUNS),miniature)
+runs/miniature/%/trained:
+	$(MAKE) --no-print-directory BASE=miniature SEED=0 $@
+
+runs/miniature/%/checkpoints/last.ckpt: | runs/miniature/%/trained ;
+endif
+
 runs/$(RUNS)/prior_preservation/trained: runs/$(BASE)/priors/manifest.json
 
 TRIPLES := $(foreach set,triples priors validation,runs/$(BASE)/$(set)/manifest.json)
