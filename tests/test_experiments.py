@@ -51,6 +51,25 @@ def printed_config(command: list[str], capsys: pytest.CaptureFixture[str]) -> di
     return yaml.safe_load(output.out)
 
 
+def leaves(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value with its dotted key as the command line spells it, classes by their short names."""
+    for key, value in config.items():
+        here = path if key == "init_args" else f"{path}.{key}".lstrip(".")
+        if isinstance(value, dict):
+            yield from leaves(value, here)
+        else:
+            yield here, value.rsplit(".", 1)[-1] if key == "class_path" else value
+
+
+def one_of_each_shape() -> list[Path]:
+    """The first file of all that have the same keys for the same verb."""
+    shapes = {}
+    for file in EXPERIMENTS:
+        keys = (key for key, _ in leaves(yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))))
+        shapes.setdefault((arguments(file)[0], *sorted(keys)), file)
+    return list(shapes.values())
+
+
 @every_experiment
 def test_the_comment_on_top_says_what_it_is(file: Path) -> None:
     comment = header(file)
@@ -67,16 +86,6 @@ def test_its_command_is_understood(file: Path, capsys: pytest.CaptureFixture[str
     assert {key: meant[key] for key in from_the_file} == {key: said[key] for key in from_the_file}
 
 
-def leaves(config: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value with its dotted key as the command line spells it, classes by their short names."""
-    for key, value in config.items():
-        here = path if key == "init_args" else f"{path}.{key}".lstrip(".")
-        if isinstance(value, dict):
-            yield from leaves(value, here)
-        else:
-            yield here, value.rsplit(".", 1)[-1] if key == "class_path" else value
-
-
 @pytest.mark.parametrize("file", [file for file in EXPERIMENTS if file.parent.name in ("ablations", "sweep")],
                          ids=str)
 def test_every_ablation_differs_from_its_parent_in_one_key(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +100,7 @@ def test_every_ablation_differs_from_its_parent_in_one_key(file: Path, capsys: p
     assert len({next(filter(key.startswith, classes), key) for key in changed}) == 1
 
 
-@every_experiment
+@pytest.mark.parametrize("file", one_of_each_shape(), ids=str)
 def test_a_misspelt_key_is_an_error(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, copy = yaml.safe_load((ROOT / file).read_text(encoding="utf-8")), tmp_path / "misspelt.yaml"
     command = [str(copy) if word == file.as_posix() else word for word in arguments(file)]
