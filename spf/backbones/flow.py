@@ -16,7 +16,7 @@ from spf.backbones.process import Process, SolverName
 
 
 class RectifiedFlow(Process):
-    """The straight path from image to noise: a network that outputs the velocity along it, Eq. 13.
+    """The straight path from image to noise: a network that outputs the velocity along it, Eq. 13; Eq. 9 goes back.
 
     A time is T sigma, a float in [0, T); sigma, the share of noise, is the t of Eq. 13.
 
