@@ -9,7 +9,7 @@ Symbols of the paper and where they live:
 
     x_0                      clean latent image, ``Backbone.encode``                    (B,C,h,w)
     x_t, epsilon, t          ``Process.noised``, Gaussian noise, ``Process.times``      (B,C,h,w), (B,C,h,w), (B,)
-    alpha-bar_t              only inside ``spf.backbones.process``
+    alpha-bar_t              only inside ``spf.backbones.process``; the t of Eq. 13 only inside ``spf.backbones.flow``
     y_base, y_tar            ``Prompt.base_text``, ``Prompt.target_text``; [y_base, y_tar] is ``Prompt.full_text``
     E = tau_text(y)          ``Conditions.sequence``; E_base, E_tar its rows ``base_tokens``, ``target_tokens``
     epsilon_theta, v_theta   ``Prediction.output``
@@ -53,7 +53,8 @@ class Conditions:
     """Textual features E = tau_text(y) of a batch of prompts, and where base text and phrases stand in them (Eq. 2).
 
     ``phrase_weights`` holds 1/|tokens of phrase i| in the rows of phrase i and zero elsewhere, so that
-    ``attention @ phrase_weights`` is the mean attention of each phrase. Column i is phrase i of the prompt; a phrase
+    ``attention @ phrase_weights`` is the mean attention of each phrase; where two encoders' tokens follow one another
+    it is the mean of both (Eq. 17), each with its share of the rows. Column i is phrase i of the prompt; a phrase
     that truncation removed, like a column that only pads the batch, is all zero and so has no map.
     """
 

@@ -15,14 +15,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor
 from tqdm import tqdm
 
 from spf.backbones.base import Backbone
+from spf.backbones.process import SolverName
 from spf.notation import AttentionRecord, Conditions, Guidance
 from spf.text import Prompt
 
@@ -52,7 +52,7 @@ def generate(
     *,
     steps: int = 20,
     guidance_scale: float = 7.5,
-    scheduler: Literal["ddim", "base"] = "ddim",
+    scheduler: SolverName = "ddim",
     guidance: Guidance | None = None,
     height: int | None = None,
     width: int | None = None,
@@ -62,15 +62,16 @@ def generate(
     """One image per prompt and seed: (B,3,H,W) float32 in [0,1] on the CPU.
 
     ``guidance_scale`` is that of classifier-free guidance against the empty prompt; at 1 or below there is none.
-    ``scheduler`` is DDIM on the base's noise schedule, or the base's own. ``height`` and ``width`` are pixels, by
-    default the model's own. ``chunk`` images are made at a time (classifier-free guidance doubles the rows).
+    ``scheduler`` is DDIM on the base's noise schedule, or the base's own (a flow has only its own). ``height`` and
+    ``width`` are pixels, by default the model's own. ``chunk`` images are made at a time (classifier-free guidance
+    doubles the rows).
 
     Raises ValueError without prompts, or when there are not as many seeds.
     """
     if not prompts or len(prompts) != len(seeds):
         raise ValueError(f"{len(prompts)} prompts and {len(seeds)} seeds: each image needs one of both")
     shape = backbone.latent_shape(height, width)
-    solver = _solver(backbone, scheduler)
+    solver = backbone.process.solver(backbone.scheduler, scheduler)
     images = []
     was_training = backbone.training
     backbone.eval()
@@ -85,14 +86,6 @@ def generate(
             bar.update(len(images[-1]))
     backbone.train(was_training)
     return torch.cat(images)
-
-
-def _solver(backbone: Backbone, name: str) -> Any:
-    """The diffusers scheduler that steps from x_T to x_0, on the base's own noise schedule."""
-    if name == "base":
-        return type(backbone.scheduler).from_config(backbone.scheduler.config)
-    # DDIM's default clips x_0 to [-1,1], which is right for pixels only
-    return DDIMScheduler.from_config(backbone.scheduler.config, clip_sample=False)
 
 
 def _sample(

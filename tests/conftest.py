@@ -1,4 +1,4 @@
-"""Fixtures of the whole house: a real SD 1.5, shrunk in width only, and no network."""
+"""Fixtures of the whole house: a real SD 1.5, shrunk in width only, an SD 3.5, and no network."""
 
 import os
 
@@ -16,6 +16,7 @@ from spf.backbones import Backbone, load_backbone
 from spf.backbones.clip_bpe import clip_tokenizer
 from spf.backbones.unet import SD15_CONFIG, UNetBackbone
 from spf.text import Prompt
+from tests.sd35 import tiny_sd35 as narrow_sd35
 
 NARROW = {
     "unet": {"block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 64, "sample_size": 8},
@@ -44,6 +45,25 @@ def _narrow_sd15() -> Backbone:
         clip_tokenizer(),
         PNDMScheduler.from_pretrained(SD15_CONFIG / "scheduler"),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_sd35(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A diffusers folder: SD 3.5's parts, T5 among them; tiny, random, 64 pixels."""
+    return _saved_sd35(tmp_path_factory.mktemp("bases") / "tiny_sd35", t5=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_sd35_without_t5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without T5."""
+    return _saved_sd35(tmp_path_factory.mktemp("bases") / "tiny_sd35_without_t5", t5=False)
+
+
+def _saved_sd35(folder: Path, t5: bool) -> Path:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        narrow_sd35(t5).save(folder)
+    return folder
 
 
 @pytest.fixture

@@ -110,8 +110,9 @@ def stage_two_trains_what_the_records_show(backbone: Backbone, prompt: Prompt, f
     assert names and names < set(weights)
     x_t, t = noisy(backbone)
     attention = backbone.denoise(x_t, t, backbone.condition([prompt] * 2), capture=True).attention
-    sum(record.query.square().sum() + record.text.square().sum() for record in attention).backward()
-    read = {source.module + ".weight" for fields in backbone.projections().values() for source in fields.values()}
+    sum(tensor.square().sum() for record in attention for tensor in tensors(record)).backward()
+    fields = [field for fields in backbone.projections().values() for field in fields.values()]
+    read = {f"{module}.weight" for field in fields for module in field.modules}
     assert read <= names and all(weights[name].grad is not None for name in read)
 
 

@@ -1,6 +1,7 @@
 """Floors only look down: a room imports from lower floors, and never from a sibling."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,28 @@ def test_the_question_is_recognised() -> None:
 
     assert asked("hasattr(model, 'unet')") and asked("isinstance(model, UNetBackbone)")
     assert asked("isinstance(self.backbone, backbones.unet.Any)") and not asked("isinstance(image, Tensor)")
+
+
+BLIND = {"method", "stages", "evaluation"}
+"""Rooms that work for every backbone alike, and so name none; what they are told of one is in its docstrings."""
+ARCHITECTURE = re.compile(r"unet|mm-?dit|transformer_blocks|attn2|sd_?1\.?5|sd_?3|stable.?diffusion", re.IGNORECASE)
+
+
+def words(tree: ast.AST) -> Iterator[str]:
+    """Every name and text of a module, docstrings aside."""
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if id(node) not in docstrings:
+            yield from (value for _, value in ast.iter_fields(node) if isinstance(value, str))
+
+
+@pytest.mark.parametrize("file", [file for file in MODULES if room_of(module_name(file)) in BLIND], ids=str)
+def test_no_backbone_is_named_where_all_are_alike(file: Path) -> None:
+    assert [word for word in words(syntax(file)) if ARCHITECTURE.search(word)] == []
+
+
+@pytest.mark.parametrize("line", ["from spf.backbones.unet import UNetBackbone", "layer = 'attn2'", "model.sd35m()",
+                                  "def f(mmdit: int) -> None: ...", "say(pipeline='StableDiffusion3Pipeline')"])
+def test_a_named_backbone_is_found(line: str) -> None:
+    assert any(map(ARCHITECTURE.search, words(ast.parse(line))))
+    assert not any(map(ARCHITECTURE.search, words(ast.parse('"""Of a UNet."""\nx = backbone.denoise(x_t)'))))

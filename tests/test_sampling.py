@@ -6,13 +6,20 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    EulerDiscreteScheduler,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+)
 from torch import Tensor
 
-from spf.backbones import Backbone
+from spf.backbones import Backbone, load_backbone
 from spf.notation import AttentionRecord, Conditions, Denoise, Guidance
 from spf.sampling import generate, initial_noise
 from spf.text import Prompt
+from tests.sd35 import ABSENT
 
 QUICK: dict[str, Any] = {"steps": 3, "chunk": 2, "progress": False}
 MAN = Prompt("a man in a red shirt", "a hat")
@@ -39,6 +46,25 @@ def test_equals_a_stock_pipeline(
     stock = pipeline(texts, latents=noise, output_type="pt", **options).images
     ours = generate(backbone, [prompt, MAN], [1, 2], scheduler=scheduler, guidance_scale=guidance_scale, **QUICK)
     assert (ours - stock).abs().max() <= 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("tiny", "guidance_scale", "scheduler"),
+    [("tiny_sd35", 7.0, "base"), ("tiny_sd35", 1.0, "ddim"), ("tiny_sd35_without_t5", 7.0, "ddim")],
+)
+def test_a_flow_equals_a_stock_pipeline(
+    tiny: str, guidance_scale: float, scheduler: Any, prompt: Prompt, request: pytest.FixtureRequest
+) -> None:
+    """Whichever solver is asked for: a flow has only its own."""
+    folder = request.getfixturevalue(tiny)
+    backbone, pipeline = load_backbone(folder), StableDiffusion3Pipeline.from_pretrained(folder, **ABSENT[tiny])
+    pipeline.set_progress_bar_config(disable=True)
+    noise = initial_noise([1, 2], backbone.latent_shape(64, 96))
+    options = {"num_inference_steps": 3, "guidance_scale": guidance_scale, "height": 64, "width": 96}
+    stock = pipeline([prompt.full_text, MAN.full_text], latents=noise, output_type="pt", **options).images
+    ours = generate(backbone, [prompt, MAN], [1, 2], scheduler=scheduler, guidance_scale=guidance_scale, height=64,
+                    width=96, **QUICK)
+    assert stock.std() > 0.01 and (ours - stock).abs().max() <= 1 / 255
 
 
 def test_an_image_depends_neither_on_number_nor_on_order(backbone: Backbone, prompt: Prompt) -> None:

@@ -1,4 +1,4 @@
-"""Text-to-image models behind one small interface: Stable Diffusion 1.5 and its kin (the miniature among them)."""
+"""Text-to-image models behind one small interface: Stable Diffusion 1.5 and its kin, and 3.5."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from pathlib import Path
 
 from spf.backbones.base import Backbone
 from spf.backbones.loading import BASES, base_folder
+from spf.backbones.mmdit import MMDiTBackbone
 from spf.backbones.unet import UNetBackbone
 
 __all__ = ["BACKBONES", "BASES", "Backbone", "load_backbone"]
 
-BACKBONES: dict[str, type[UNetBackbone]] = {
+BACKBONES: dict[str, type[UNetBackbone] | type[MMDiTBackbone]] = {
     "StableDiffusionPipeline": UNetBackbone,
+    "StableDiffusion3Pipeline": MMDiTBackbone,
 }
 """Which backbone reads a diffusers folder, by ``_class_name`` in its model_index.json."""
 

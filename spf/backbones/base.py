@@ -118,15 +118,20 @@ class Backbone(nn.Module, ABC):
         """Pixels along the side of one latent cell."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
+    @property
+    def _patch(self) -> int:
+        """Latent cells along the side of what the denoiser reads as one."""
+        return self.denoiser.config.get("patch_size") or 1
+
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of an image of that many pixels; None is the size the model was trained at.
 
-        Raises ValueError for a size that is no multiple of the VAE's cell.
+        Raises ValueError for a size that is no multiple of the VAE's cell, or of the denoiser's patch of them.
         """
-        native = self.denoiser.config.sample_size * self._cell
+        native, patch = self.denoiser.config.sample_size * self._cell, self._cell * self._patch
         height, width = height or native, width or native
-        if height % self._cell or width % self._cell:
-            raise ValueError(f"height and width must be multiples of {self._cell} pixels, not {height} x {width}")
+        if height % patch or width % patch:
+            raise ValueError(f"height and width must be multiples of {patch} pixels, not {height} x {width}")
         return self.vae.config.latent_channels, height // self._cell, width // self._cell
 
     def train(self, mode: bool = True) -> Backbone:

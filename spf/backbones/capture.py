@@ -1,7 +1,7 @@
 """Hooks on named projections of the denoiser -> one ``AttentionRecord`` a layer (Eq. 3, 6).
 
-Only projections (to_q, to_k) are read; no attention map is ever materialised. Hooks see the output of a LoRA-wrapped
-projection as the model itself does.
+Only projections (to_q, to_k), or the norms behind them, are read; no attention map is ever materialised. Hooks see the
+output of a LoRA-wrapped projection as the model itself does.
 """
 
 from __future__ import annotations
@@ -21,6 +21,17 @@ class Projection(NamedTuple):
 
     module: str
     split: Callable[[Tensor], Tensor]  # (B,*,H*D) -> (B,H,*,D)
+    then: str = ""  # a second module, whose output, split alike, follows along the tokens
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those that are read, in the order of their tokens."""
+        return tuple(filter(None, (self.module, self.then)))
+
+    def read(self, seen: Mapping[str, Tensor]) -> Tensor:
+        """The field (B,H,*,D) from the modules' outputs."""
+        parts = [self.split(seen[name]) for name in self.modules]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
 
 
 Projections = Mapping[str, Mapping[str, Projection]]
@@ -30,6 +41,11 @@ Projections = Mapping[str, Mapping[str, Projection]]
 def split_heads(projected: Tensor, heads: int) -> Tensor:
     """The output of a plain linear projection, by heads."""
     return projected.unflatten(-1, (heads, -1)).transpose(1, 2)  # (B,*,H*D) -> (B,H,*,D)
+
+
+def already_split(normed: Tensor) -> Tensor:
+    """The output (B,H,*,D) of a norm of queries or keys, which sees the heads apart."""
+    return normed
 
 
 class Capture:
@@ -43,7 +59,7 @@ class Capture:
 
     def __init__(self, denoiser: nn.Module, projections: Projections) -> None:
         self.projections = projections
-        names = {source.module for fields in projections.values() for source in fields.values()}
+        names = {name for fields in projections.values() for source in fields.values() for name in source.modules}
         self._places = {name: _place(denoiser, name) for name in names}
 
     @contextmanager
@@ -67,8 +83,8 @@ class Capture:
         """What ``open`` collected as one record a layer; ``latent_grid`` is (h, w) of x_t."""
         records = []
         for layer, fields in self.projections.items():
-            split = {field: source.split(seen[source.module]) for field, source in fields.items()}
-            records.append(AttentionRecord(layer, token_grid(split["query"].shape[2], latent_grid), **split))
+            read = {field: source.read(seen) for field, source in fields.items()}
+            records.append(AttentionRecord(layer, token_grid(read["query"].shape[2], latent_grid), **read))
         return tuple(records)
 
 

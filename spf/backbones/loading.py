@@ -19,8 +19,12 @@ BASES: dict[str, str] = {
     "miniature": str(files("spf") / "miniature" / "weights"),
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "realistic-vision": "SG161222/Realistic_Vision_V4.0_noVAE",
+    "sd35m": "stabilityai/stable-diffusion-3.5-medium",
 }
-"""Short names of base models: a folder or an id on the Hugging Face hub (the paper: SD1.5 and Realistic Vision 4.0)."""
+"""Short names of base models: a folder or an id on the Hugging Face hub (the paper's three, and our miniature)."""
+
+OPENRAIL = "Stable Diffusion 1.5 and its derivatives have the CreativeML OpenRAIL-M licence"
+LICENCES = {BASES["sd35m"]: "It has the Stability AI Community License: accept it on the hub, then `hf auth login`"}
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 HARMLESS = re.compile(r"(?:.*\.)?position_ids")  # a buffer that older transformers wrote among the weights
@@ -50,8 +54,8 @@ def base_folder(base: str) -> Path:
 def _how_to_get(base: str) -> str:
     source = base if HUB_ID.fullmatch(base) else BASES["sd15"]
     return (
-        f"base model {base!r} is no folder or file here and cannot be fetched from the hub. Stable Diffusion 1.5 and "
-        f"its derivatives have the CreativeML OpenRAIL-M licence; where there is a network, run `hf download {source} "
+        f"base model {base!r} is no folder or file here and cannot be fetched from the hub. "
+        f"{LICENCES.get(source, OPENRAIL)}; where there is a network, run `hf download {source} "
         f"--local-dir models/{source.split('/')[-1]}`, then give that folder as the base model"
     )
 

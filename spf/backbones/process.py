@@ -1,22 +1,27 @@
 """The process apart from the network: noise, what the network should output, and its one-step estimate of x_0.
 
-Paper: Eq. 1 (diffusion) and Eq. 9 (one-step prediction). Nobody else in the house writes alpha-bar. Everything is
-computed and returned in float32, whatever the precision of the network's output.
+Paper: Eq. 1 (diffusion) and Eq. 9 (one-step prediction); Eq. 13 is ``spf.backbones.flow``. Nobody else in the house
+writes alpha-bar. Everything is computed and returned in float32, whatever the precision of the network's output.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
+
+SolverName = Literal["ddim", "base"]
 
 
 class Process(nn.Module, ABC):
-    """How a clean latent becomes x_t and back; the four verbs a training step needs."""
+    """How a clean latent becomes x_t and back: the four verbs a training step needs, and who samples.
+
+    A time t is what the network reads: an integer or a float, as the process draws it; each verb takes both.
+    """
 
     @property
     @abstractmethod
@@ -38,6 +43,13 @@ class Process(nn.Module, ABC):
     @abstractmethod
     def one_step(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The estimate of x_0 (B,C,h,w) from the network's output at x_t; gradients flow."""
+
+    @abstractmethod
+    def solver(self, scheduler: Any, name: SolverName) -> Any:
+        """A fresh diffusers scheduler that steps from x_T to x_0 on the schedule of ``scheduler``, the base's own.
+
+        "ddim" is the deterministic one of first order, "base" the base's own.
+        """
 
 
 class Diffusion(Process):
@@ -93,3 +105,9 @@ class Diffusion(Process):
             # (both denominators alpha-bar, as in Algorithm 1; the print of Eq. 9 drops one bar)
             return (x_t.float() - sigma * output.float()) / signal
         return signal * x_t.float() - sigma * output.float()
+
+    def solver(self, scheduler: Any, name: SolverName) -> Any:
+        if name == "base":
+            return type(scheduler).from_config(scheduler.config)
+        # DDIM's default clips x_0 to [-1,1], which is right for pixels only
+        return DDIMScheduler.from_config(scheduler.config, clip_sample=False)

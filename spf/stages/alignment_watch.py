@@ -108,7 +108,7 @@ def panel(portraits: Tensor, look: Look) -> Tensor:
                          ("portrait x_0", "soft map M", *names, "SFCM", "one step"), notes)
 
 
-def _note(prompt: Any, time: int, similarity: list[float]) -> str:
+def _note(prompt: Any, time: float, similarity: list[float]) -> str:
     said = "; ".join(f"{number}. {phrase} ({gamma:.2f})" for number, (phrase, gamma) in
                      enumerate(zip(phrases(prompt), similarity, strict=False), 1))
-    return f"t {time} | {prompt.target_text} | gamma: {said}"
+    return f"t {time:.0f} | {prompt.target_text} | gamma: {said}"

@@ -34,7 +34,7 @@ class Look:
     """What stage 2 sees in some portraits, for pictures."""
 
     prompts: list[Prompt]
-    times: list[int]
+    times: list[float]
     control: ControlMap
     one_step_image: Tensor  # (B,3,H,W)
 

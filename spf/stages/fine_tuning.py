@@ -112,12 +112,12 @@ class StandardFineTuning(LightningModule):
         super().optimizer_step(*step, **options)
         self.tuning.after_step(self.backbone, self.global_step + 1)
 
-    def drawn(self, batch: PortraitBatch) -> tuple[list[Prompt], list[int], Tensor, Tensor, Tensor]:
+    def drawn(self, batch: PortraitBatch) -> tuple[list[Prompt], list[float], Tensor, Tensor, Tensor]:
         """What chance and the data give a step: B prompts, t as numbers and as (B,), noise and x_0 (B,C,h,w)."""
         *chance, posterior = self.chance(batch)
         return *chance, self._encode(batch, posterior)
 
-    def chance(self, batch: PortraitBatch) -> tuple[list[Prompt], list[int], Tensor, Tensor, Tensor]:
+    def chance(self, batch: PortraitBatch) -> tuple[list[Prompt], list[float], Tensor, Tensor, Tensor]:
         """What chance gives a step: B prompts, t as numbers and as (B,), noise and that of the posterior (B,C,h,w)."""
         h = self.hparams
         shape = self.backbone.latent_shape(*batch.image.shape[-2:])

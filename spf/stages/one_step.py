@@ -35,7 +35,7 @@ class OneStepImages:
         for part in filter(None, (self.clip, self.tiny)):
             part.to(device)
 
-    def chosen(self, times: Sequence[int], prompts: Sequence[Prompt]) -> list[int]:
+    def chosen(self, times: Sequence[float], prompts: Sequence[Prompt]) -> list[int]:
         """Which samples are decoded: of those with a target text the least noisy, up to the share of the batch."""
         targeted = [row for row, prompt in enumerate(prompts) if prompt.target_text]
         return sorted(targeted, key=lambda row: times[row])[: max(1, round(self.share * len(prompts)))]

@@ -121,6 +121,13 @@ def test_an_unreachable_hub_model_says_how_to_get_it(base: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_gated_hub_model_says_how_to_be_let_in() -> None:
+    with pytest.raises(FileNotFoundError, match="AI Community License: accept it .*`hf auth login`") as caught:
+        load_backbone("sd35m")
+    assert "hf download stabilityai/stable-diffusion-3.5-medium --local-dir models/" in str(caught.value)
+    assert "OpenRAIL" not in str(caught.value)
+
+
 def test_an_absent_folder_says_what_would_do(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="hf download stable-diffusion-v1-5/stable-diffusion-v1-5"):
         base_folder(str(tmp_path / "nowhere"))

@@ -8,18 +8,25 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from spf.baselines.objective import AnyObjective
 from spf.portraits.datamodule import PortraitData
-from spf.stages.alignment_watch import AlignmentMonitor, ControlPanel
+from spf.stages.alignment_watch import AlignmentMonitor, ControlPanel, _note
 from spf.stages.dual_path import DualPathAlignment
+from spf.text import Prompt
 
 
-def test_losses_are_told_by_the_quarter_of_the_timesteps() -> None:
+@pytest.mark.parametrize("times", [torch.tensor([0, 249, 999]), torch.tensor([0.2, 249.9, 999.9])])
+def test_losses_are_told_by_the_quarter_of_the_times(times: torch.Tensor) -> None:
     monitor = AlignmentMonitor()
     sfcm = torch.tensor([[[0.0, 1.0], [0.0, 0.2]]] * 3)
     for add in (0.0, 1.0):
         losses = torch.tensor([1.0, 2.0, 4.0]) + add
-        monitor._add({"t": torch.tensor([0, 249, 999]), "m_text": losses, "sfcm": sfcm}, 1000)
+        monitor._add({"t": times, "m_text": losses, "sfcm": sfcm}, 1000)
     assert monitor._means() == pytest.approx(
         {"sfcm/mean": 0.3, "sfcm/share_above_half": 0.25, "by_time/m_text_1_of_4": 2.0, "by_time/m_text_4_of_4": 4.5})
+
+
+def test_a_note_tells_whole_times() -> None:
+    prompt = Prompt("a woman", "a hat", ("a woman",))
+    assert _note(prompt, 412, [0.5]) == _note(prompt, 412.3, [0.5]) == "t 412 | a hat | gamma: 1. a woman (0.50)"
 
 
 def test_panels_and_terms_reach_tensorboard(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:

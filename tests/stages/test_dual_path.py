@@ -79,6 +79,23 @@ def test_a_step_is_algorithm_1(tiny_sd15: Path, stage1: Path, batch: PortraitBat
     assert torch.allclose(step(stage, batch)["loss"], expected, rtol=1e-4)
 
 
+def test_a_step_of_a_flow_trains_its_joint_attention(tiny_sd35: Path, batch: PortraitBatch) -> None:
+    """From a response that has left its original: every term is there and finite, and so is each gradient."""
+    stage = stage2(tiny_sd35)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in stage.backbone.denoiser.parameters():
+            weight += 0.02 * torch.randn(weight.shape, generator=generator)
+    seen = step(stage, batch)
+    assert all(seen[name].isfinite().all() and (seen[name] > 0).all() for name in ("m_text", "m_fine", "enhanced"))
+    assert seen["sfcm"].shape == (4, 8, 8) and 0 <= seen["sfcm"].min() <= seen["sfcm"].max() <= 1
+    seen["loss"].backward()
+    learning = {name: weight for name, weight in stage.backbone.denoiser.named_parameters() if weight.requires_grad}
+    assert learning.keys() == set(stage.backbone.attention_parameters())
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in learning.values())
+    assert sum(weight.grad.any() for weight in learning.values()) > 0.9 * len(learning)
+
+
 def test_only_cross_attention_learns_and_the_reference_stays_bit_for_bit(
         tiny_sd15: Path, stage1: Path, portraits: Path, tmp_path: Path) -> None:
     stage = stage2(tiny_sd15, stage1, learning_rate=1e-3)

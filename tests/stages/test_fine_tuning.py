@@ -43,6 +43,23 @@ def test_the_loss_is_equation_1(tiny_sd15: Path, batch: PortraitBatch) -> None:
     assert torch.allclose(loss(stage, batch), expected, rtol=1e-4)
 
 
+def test_the_loss_of_a_flow_is_equation_13(tiny_sd35: Path, batch: PortraitBatch) -> None:
+    """And the gradient of a step is finite, and there for every weight."""
+    stage = StandardFineTuning(str(tiny_sd35), seed=5)
+    backbone = stage.backbone
+    chance = draw(backbone.process, (16, 8, 8), batch.ids, 5, [0] * 4)
+    x0, sigma = backbone.encode(batch.image, chance.posterior), (chance.t / 1000).view(-1, 1, 1, 1)
+    texts = [Prompt(*both) for both in zip(batch.base_text, batch.target_text, strict=True)]
+    conditions = backbone.condition(texts)
+    velocity = backbone.denoiser((1 - sigma) * x0 + sigma * chance.noise, conditions.sequence, conditions.pooled,
+                                 chance.t).sample
+    stepped = loss(stage, batch)
+    assert torch.allclose(stepped, F.mse_loss(velocity, chance.noise - x0), rtol=1e-4)
+    stepped.backward()
+    gradients = [weight.grad for weight in backbone.denoiser.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
 def test_only_the_denoiser_learns(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
     stage = StandardFineTuning(str(tiny_sd15), learning_rate=1e-3)
     before = {name: value.clone() for name, value in stage.state_dict().items()}

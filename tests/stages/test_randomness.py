@@ -1,17 +1,21 @@
+import pytest
 import torch
 
-from spf.backbones.process import Diffusion
+from spf.backbones.flow import RectifiedFlow
+from spf.backbones.process import Diffusion, Process
 from spf.stages.randomness import chosen, draw
 
 PROCESS = Diffusion({"num_train_timesteps": 1000, "beta_schedule": "linear"})
+FLOW = RectifiedFlow({"num_train_timesteps": 1000, "shift": 3.0})
 SHAPE = (4, 8, 8)
 
 
-def test_draws_depend_on_seed_epoch_and_id_alone() -> None:
-    both, reverse = (draw(PROCESS, SHAPE, ids, 0, [1, 1]) for ids in (["a", "b"], ["b", "a"]))
-    assert torch.equal(both.noise[0], reverse.noise[1]) and both.t[0] == reverse.t[1]
+@pytest.mark.parametrize("process", [PROCESS, FLOW])
+def test_draws_depend_on_seed_epoch_and_id_alone(process: Process) -> None:
+    both, reverse = (draw(process, SHAPE, ids, 0, [1, 1]) for ids in (["a", "b"], ["b", "a"]))
+    assert torch.equal(both.noise[0], reverse.noise[1]) and both.t[0] == reverse.t[1] != both.t[1]
     for name, seed, epoch in (("a", 1, 1), ("a", 0, 2), ("c", 0, 1)):
-        assert not torch.equal(draw(PROCESS, SHAPE, [name], seed, [epoch]).noise[0], both.noise[0])
+        assert not torch.equal(draw(process, SHAPE, [name], seed, [epoch]).noise[0], both.noise[0])
 
 
 def test_every_sample_is_drawn_in_its_own_epoch() -> None:
