@@ -66,7 +66,13 @@ class Magnet(Guidance):
 
     @torch.no_grad()
     def edit(self, texts: Sequence[Prompt], conditions: Conditions, backbone: Backbone) -> Conditions:
-        """A prompt without a described noun keeps its features; so does a noun that truncation removed."""
+        """A prompt without a described noun keeps its features; so does a noun that truncation removed.
+
+        Raises ValueError for a base whose text features come from several encoders.
+        """
+        if len(backbone.tokenizers) > 1:
+            raise ValueError(f"Magnet edits the features of one text encoder, and this base has "
+                             f"{len(backbone.tokenizers)}: use it with a base of SD 1.5's kind")
         features = conditions.sequence.float().clone()  # (B,T,E)
         # each prompt by itself, so that its features do not depend on those beside it
         vectors = {text: self.vectors(concepts(text), backbone) for text in dict.fromkeys(texts) if self.edits(text)}

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -140,3 +141,9 @@ def test_on_the_miniature_the_nouns_are_its_own_and_nearly_all_prompts_are_edite
     for target in TARGETS:
         prompts = [request.prompt for request in requests_of("miniature", (target,), 20, 0)]
         assert sum(map(Magnet().edits, prompts)) >= 0.9 * len(prompts)
+
+
+def test_a_base_with_several_text_encoders_is_refused(tiny_sd35: Path, prompt: Prompt) -> None:
+    several = load_backbone(tiny_sd35)
+    with pytest.raises(ValueError, match="one text encoder, and this base has 3"):
+        Magnet().edit([prompt], several.condition([prompt]), several)
