@@ -175,7 +175,8 @@ def test_how_far_a_method_moves_the_portraits_is_told(originals: Path, tmp_path:
     neutral = tmp_path / "plain" / "portraits"
     moved = measured(originals, tmp_path / "moved", guidance=Nothing(0.5), neutral=str(neutral), limit=2)[0]
     assert moved["manifest"]["pixel_change"] == 0 and "by 0.0 of 255 on average" in capsys.readouterr().out
-    Image.new("RGB", (32, 32)).save(neutral / "000000.png")
+    first = neutral / "000000.png"
+    Image.new("RGB", Image.open(first).size).save(first)
     again = measured(originals, tmp_path / "moved", guidance=Nothing(0.5), neutral=str(neutral), limit=2)[0]
     assert again["manifest"]["pixel_change"] > 0
     with pytest.raises(FileNotFoundError, match="lacks portraits of these triples: make that row first"):
