@@ -26,7 +26,7 @@ START = $(if $(filter only_stage2,$*),,--model.start runs/$(RUNS)/stage1/checkpo
 TESTED_AS = --run runs/$(RUNS)/rows/$* $(if $(CHECKPOINT),--model.checkpoint $(CHECKPOINT)) --model.result $@
 endif
 # The portraits of the painted world; other bases have the user's.
-PORTRAITS := $(if $(filter miniature,$(BASE)),runs/portraits/painted.json)
+PORTRAITS := $(if $(filter miniature,$(BASE)),runs/portraits/.whole)
 
 # glibc gives freed memory back at once and faults it in again: steps on a CPU are 1.5 to 2 times as fast without
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
@@ -72,8 +72,10 @@ train-stage1: $(STAMP) $(PORTRAITS) ## standard fine-tuning: experiments/BASE/st
 train-stage2: $(STAMP) ## dual-path alignment: experiments/BASE/stage2.yaml, from what train-stage1 made
 	$(SPF) fit -c experiments/$(BASE)/stage2.yaml $(ARGS)
 
-runs/portraits/painted.json: | $(STAMP)
-	$(SPF) portraits paint --out runs/portraits
+# The mark of a painting that came to its end: painted.json is there from its beginning.
+runs/portraits/.whole: | $(STAMP)
+	$(SPF) portraits paint --out $(@D)
+	@mkdir -p $(@D) && touch $@
 
 # ---- the comparison: what is missing or outdated is trained and measured, when the plan fits into the budget ----
 
@@ -144,6 +146,7 @@ CELLS := $(BIN)/python benchmarks/comparison.py --base $(BASE) --cells results/$
 grids: $(STAMP) runs/$(BASE)/validation/manifest.json runs/$(BASE)/priors/manifest.json ## four settings of each trained baseline at 40 % of its steps, on triples that no table uses
 	@$(call PLANNED,$(CELLS))
 	todo=$$($(CELLS)) && printf '%s\n' "$$todo" | sh -e
+
 second-round: $(STAMP) runs/miniature-second/ours/model_index.json runs/miniature-second/standard/model_index.json ## a further target on top of the first result; what the first lost
 	$(SPF) portraits paint --out runs/miniature-second/portraits --count 1000 --seed 1 --targets [scarf]
 	$(SPF) triples --config experiments/miniature-second/triples.yaml

@@ -148,6 +148,7 @@ for word; do
 done
 name=$(echo "$last" | sed 's/^experiments.//; s/.yaml$//')
 case "$verb" in
+portraits) file=runs/portraits/painted.json;;
 triples) file=runs/$name/manifest.json;;
 fit) file=${run:-runs/$name}/checkpoints/last.ckpt;;
 test) file=${file:-$(echo "results/$name.json" | sed 's/.rows//')};;
@@ -161,6 +162,10 @@ test "$file" != "$BREAKS"
 """In the place of spf: makes what it would make, and is broken off after $BREAKS, which is there all the same."""
 
 
+VERBS = ("portraits ", "triples ", "fit ", "test ")
+PAINTED = "runs/portraits/painted.json"
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[..., list[str]]:
     """What ``make VERB`` has done by ``ACTOR``, in a copy of the checkout: one line a training, test set or row."""
@@ -172,7 +177,7 @@ def make(tmp_path: Path) -> Callable[..., list[str]]:
     def made(*arguments: str, breaks: str = "") -> list[str]:
         done = run(["make", "-s", "SPF=sh actor.sh", *arguments], cwd=home, BREAKS=breaks)
         assert (done.returncode != 0) == bool(breaks), done.stdout
-        return [line for line in done.stdout.splitlines() if line.startswith(("triples ", "fit ", "test "))]
+        return [line for line in done.stdout.splitlines() if line.startswith(VERBS)]
 
     made.home = home
     return made
@@ -201,9 +206,16 @@ def test_make_eval_runs_what_is_missing_outdated_or_was_broken_off(make: Callabl
     assert "stage1" in results_of(make("eval"))
 
 
+def test_a_painting_that_was_broken_off_is_taken_up(make: Callable[..., list[str]]) -> None:
+    assert make("train-stage1", breaks=PAINTED) == [f"portraits {PAINTED}"]
+    stage1 = "fit runs/miniature/stage1/checkpoints/last.ckpt"
+    assert [make("train-stage1") for _ in range(2)] == [[f"portraits {PAINTED}", stage1], [stage1]]
+
+
 def test_another_seed_has_its_own_runs_and_results(make: Callable[..., list[str]]) -> None:
     made = make("eval", "SEED=1", "ROWS=stage1 ours without_sfcm original")
     assert {*made} == {
+        f"portraits {PAINTED}",
         "triples runs/miniature/triples/manifest.json",
         *(f"fit runs/miniature-seed1/{name}/checkpoints/last.ckpt" for name in ("stage1", "stage2", "without_sfcm")),
         *(f"test results/miniature-seed1/{name}.json" for name in ("stage1", "ours", "without_sfcm", "original"))}
