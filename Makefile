@@ -143,7 +143,7 @@ $(TRIPLES): runs/$(BASE)/%/manifest.json: experiments/$(BASE)/%.yaml | $(STAMP) 
 	$(SPF) triples --config $<
 
 CELLS := $(BIN)/python benchmarks/comparison.py --base $(BASE) --cells results/$(BASE)-grids
-grids: $(STAMP) runs/$(BASE)/validation/manifest.json runs/$(BASE)/priors/manifest.json ## four settings of each trained baseline at 40 % of its steps, on triples that no table uses
+grids: $(STAMP) runs/$(BASE)/validation/manifest.json runs/$(BASE)/priors/manifest.json runs/$(BASE)/standard_fine_tuning/trained ## four settings of each baseline at 40 % of its steps, on triples that no table uses
 	@$(call PLANNED,$(CELLS))
 	todo=$$($(CELLS)) && printf '%s\n' "$$todo" | sh -e
 
@@ -173,5 +173,5 @@ bench: $(STAMP) ## the benchmarks, each in a hurry; python benchmarks/NAME.py do
 tensorboard: $(STAMP) ## losses, speeds and sample grids of everything under runs
 	$(BIN)/python -m tensorboard.main --logdir runs
 
-miniature: $(STAMP) ## train the miniature base model from nothing, into runs/miniature; hours
-	$(SPF) miniature --out runs/miniature $(ARGS)
+miniature: $(STAMP) ## train the base model miniature, or with BASE=miniature_mmdit the other, from nothing into runs/BASE; hours
+	$(SPF) $(BASE) --out runs/$(BASE) $(ARGS)

@@ -11,7 +11,7 @@ from jsonargparse import auto_cli
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
-from spf.backbones import load_backbone
+from spf.backbones import BASES, load_backbone
 from spf.cli.fit import fit
 from spf.cli.plan import plan
 from spf.cli.test import test
@@ -24,6 +24,7 @@ from spf.evaluation.triples import triples
 from spf.figures import FIGURES
 from spf.figures.asked import base_texts
 from spf.miniature import pretrain, sheet
+from spf.miniature.mmdit import lay_out_mmdit
 from spf.miniature.shards import paint_portraits
 from spf.pictures import labelled_grid, save_png
 from spf.report.tables import tables
@@ -158,17 +159,41 @@ def miniature(
         unet_steps: of the UNet, batch 32.
         portraits: how many the UNet learns from.
     """
-    recipe = Path("experiments/miniature/pretrain.yaml")
-    if not recipe.is_file():
-        raise FileNotFoundError(f"{recipe} is not here: call this from the checkout of SPF-Portrait")
-    work, model = Path(out), Path(out) / "model"
-    pretrain.pretrain_general_models(model, steps)
-    pretrain.lay_out_base_model(model)
+    _insist_on_checkout()
+    pretrain.pretrain_general_models(Path(out) / "model", steps)
+    pretrain.lay_out_base_model(Path(out) / "model")
+    _pretrain("miniature", Path(out), "unet", unet_steps, portraits)
+
+
+def miniature_mmdit(out: str = "runs/miniature_mmdit", t5_steps: int = 600, transformer_steps: int = 5000,
+                    portraits: int = 12_000) -> None:
+    """Train the second miniature, an MM-DiT as Stable Diffusion 3.5 is, beside the first; each part resumes.
+
+    Args:
+        out: where the base model's folder is made; copy it over ``spf/miniature/weights_mmdit`` to ship it.
+        t5_steps: of its T5; VAE and CLIP are those of the miniature.
+        transformer_steps: of the MM-DiT, batch 32.
+        portraits: how many it learns from.
+    """
+    _insist_on_checkout()
+    lay_out_mmdit(Path(out) / "model", Path(BASES["miniature"]), t5_steps)
+    _pretrain("miniature_mmdit", Path(out), "transformer", transformer_steps, portraits)
+
+
+def _insist_on_checkout() -> None:
+    if not Path("experiments/miniature/pretrain.yaml").is_file():
+        raise FileNotFoundError("experiments/miniature/pretrain.yaml is not here: call this from the checkout of "
+                                "SPF-Portrait")
+
+
+def _pretrain(base: str, work: Path, denoiser: str, steps: int, portraits: int) -> None:
+    """Train the denoiser that ``work/model`` lacks, and lay all of it out in ``work/weights``."""
     source = pretrain.paint_pretraining_portraits(work / "portraits", portraits)
-    fit(["-c", str(recipe), "--run", str(work / "unet"), "--data.source", str(source),
-         "--model.base", str(model), "--trainer.max_steps", str(unet_steps)])
-    pretrain.ship(model, work / "unet" / "checkpoints" / "last.ckpt", work / "weights")
-    print(f"the miniature is in {work / 'weights'}")
+    fit(["-c", f"experiments/{base}/pretrain.yaml", "--run", str(work / denoiser), "--data.source", str(source),
+         "--model.base", str(work / "model"), "--trainer.max_steps", str(steps)])
+    network = load_backbone(work / "model", random_denoiser=True).denoiser
+    pretrain.ship(work / "model", denoiser, network, work / denoiser / "checkpoints" / "last.ckpt", work / "weights")
+    print(f"the {base} is in {work / 'weights'}")
 
 
 COMMANDS = {
@@ -179,6 +204,7 @@ COMMANDS = {
     "generate": generate,
     "export": export,
     "miniature": miniature,
+    "miniature_mmdit": miniature_mmdit,
     "portraits": {"paint": paint_portraits, "world": sheet.world, "masks": mask_portraits},
     "triples": triples,
     "tables": tables,

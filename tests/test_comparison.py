@@ -393,6 +393,20 @@ def test_the_fourth_cells_commands_are_those_of_its_setting(
     assert measured["data"]["triples"] == "runs/miniature/validation"
 
 
+def test_a_cell_of_what_is_not_trained_is_its_row_at_another_strength(tmp_path: Path) -> None:
+    from comparing.cells import commands
+    from comparing.grids import cells, options
+
+    (line,) = [line for line in commands("miniature", tmp_path) if "grids/storm_4" in line]
+    assert "-c experiments/miniature/rows/storm.yaml" in line and "--data.triples runs/miniature/validation" in line
+    assert line.endswith("--model.guidance.strength 4")
+    commit(tmp_path / "miniature-grids", "storm_4", {"target_read": [1.0], "id": [0.5]}, learning_rate=2e-4,
+           guidance="spf.baselines.storm:Storm {'strength': 4.0, 'strict_repo': False}")
+    found = archive(tmp_path).grids
+    assert options(found["storm_4"]) == {"strength": 4.0, "strict_repo": False}
+    assert [cell.number for cell in cells("storm", found)] == [4] and faults(tmp_path) == []
+
+
 def test_a_second_round_and_abstract_phrases_stand_beside_the_rows(tmp_path: Path) -> None:
     from comparing.beyond import abstract, second_round
 

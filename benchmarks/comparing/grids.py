@@ -1,5 +1,6 @@
 """Each baseline's grid of four settings on the validation triples: which was taken, and whether at the grid's edge."""
 
+import ast
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,12 @@ GRIDS: dict[str, list[Setting]] = {
     "adalora": [{"learning_rate": 2e-3, "target_rank": 8}, {"learning_rate": 5e-3, "target_rank": 8},
                 {"learning_rate": 1e-2, "target_rank": 8}, {"learning_rate": 5e-3, "target_rank": 16}],
     "prior_preservation": _two_by_two("prior_preservation"),
-    "output_preservation": _two_by_two("output_preservation")}
+    "output_preservation": _two_by_two("output_preservation"),
+    "magnet": [{"strength": 0.1}, {"strength": 0.25}, {"strength": 0.5}, {"strength": 1.0}],
+    "storm": [{"strength": 0.5}, {"strength": 1.0}, {"strength": 2.0}, {"strength": 4.0}]}
 """By row; cell N, from 1, is ROW_N.json of BASE-grids."""
+UNTRAINED = ("magnet", "storm")
+"""What changes the generation alone: its cells are the row itself at another strength."""
 READ = ("target_read", "id")
 """The columns whose product a cell is chosen by."""
 
@@ -72,8 +77,10 @@ def edges(row: str, number: int) -> dict[str, str]:
 
 
 def options(one: Committed) -> dict[str, Any]:
-    """The learning rate, and all options of tuning and objective, as far as the manifest has them."""
+    """The learning rate, and all options of tuning, objective and guidance, as far as the manifest has them."""
     manifest = one.result.manifest
+    if guided := manifest.get("guidance", "").partition(" ")[2]:
+        return ast.literal_eval(guided)
     rate = {"learning_rate": manifest["learning_rate"]} if "learning_rate" in manifest else {}
     return rate | {**(manifest.get("tuning") or {}), **(manifest.get("objective") or {})}
 

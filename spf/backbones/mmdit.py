@@ -26,7 +26,7 @@ from spf.backbones.loading import load_weights
 from spf.notation import Conditions
 from spf.text import Prompt, Tokens, tokenize
 
-T5_TOKENS = 256  # as many as the stock pipeline reads
+T5_TOKENS = 256  # as many as the stock pipeline reads; fewer where T5's tokenizer knows no longer texts
 
 ENCODERS = {
     "text_encoder": CLIPTextModelWithProjection,
@@ -95,11 +95,12 @@ class MMDiTBackbone(Backbone):
         return tokens, torch.cat(features, -1), torch.cat(pooled, -1)
 
     def _read_by_t5(self, texts: Sequence[Prompt]) -> tuple[list[Tokens], Tensor]:
-        """Tokens, and their features (B,256,E); where there is no T5 no tokens, and zeros."""
+        """Tokens, and their features (B,T,E), T <= 256; where there is no T5 no tokens, and zeros."""
         if "text_encoder_3" not in self.encoders:
             shape = (len(texts), T5_TOKENS, self.denoiser.config.joint_attention_dim)
             return [], torch.zeros(shape, dtype=self.encoders["text_encoder"].dtype, device=self.device)
-        tokens = tokenize(texts, self.tokenizers["tokenizer_3"], T5_TOKENS)
+        tokenizer = self.tokenizers["tokenizer_3"]
+        tokens = tokenize(texts, tokenizer, min(T5_TOKENS, tokenizer.model_max_length))
         return [tokens], self.encoders["text_encoder_3"](tokens.ids.to(self.device))[0]
 
     def forward_denoiser(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:

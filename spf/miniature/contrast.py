@@ -110,10 +110,10 @@ def _loss(clip: CLIPModel, heads: nn.ModuleList, tokenizer: CLIPTokenizer, step:
     seen, patches = vision.pooler_output.float(), patches.float()
     logits = clip.logit_scale.exp().clamp(max=50) * cosines(seen, read)
     contrast = contrastive(logits, truth, false) + contrastive(logits.T, truth.T, false.T)
-    naming = _naming(heads, seen, labels) + _naming(heads, read, claims)
-    naming = naming + _naming(heads, patches.flatten(0, 1), patch_labels(labels, regions))
+    named = naming(heads, seen, labels) + naming(heads, read, claims)
+    named = named + naming(heads, patches.flatten(0, 1), patch_labels(labels, regions))
     pointing = where(patches, read, regions, [c.names for c in captions], truth, sharp)
-    return contrast + naming + pointing, {"contrast": contrast.item(), "naming": naming.item(),
+    return contrast + named + pointing, {"contrast": contrast.item(), "naming": named.item(),
                                           "where": pointing.item()}
 
 
@@ -133,7 +133,7 @@ def _draw(rng: np.random.Generator, pools: list[tuple[int, Pictures]]) -> tuple[
     return people, shifted, torch.cat(regions)
 
 
-def _naming(heads: nn.ModuleList, embedding: Tensor, labels: np.ndarray) -> Tensor:
+def naming(heads: nn.ModuleList, embedding: Tensor, labels: np.ndarray) -> Tensor:
     """Mean cross-entropy of every attribute from embeddings (B,E); labels (B,9), -1 where there is none."""
     scaled, wanted = 10 * F.normalize(embedding, dim=-1), torch.from_numpy(labels)
     losses = [F.cross_entropy(head(scaled), wanted[:, k], ignore_index=-1) for k, head in enumerate(heads)]

@@ -12,6 +12,7 @@ import diffusers
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from spf.miniature.contrast import train_clip
 from spf.miniature.judge import train_reader
@@ -71,13 +72,15 @@ def paint_pretraining_portraits(out: Path, count: int = 12_000) -> Path:
     return paint_portraits(out, count, "home", (), "varied", seed=303, shard_size=2000)
 
 
-def ship(model: Path, checkpoint: Path, out: Path) -> None:
-    """Put the trained UNet beside the rest and write all of it in float16 under ``out``."""
+def ship(model: Path, name: str, denoiser: nn.Module, checkpoint: Path, out: Path) -> None:
+    """Put the denoiser, as the checkpoint has it, into its folder ``name`` beside the rest; all of it in float16."""
     shutil.rmtree(out, ignore_errors=True)
     shutil.copytree(model, out, ignore=shutil.ignore_patterns("checkpoints"))
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    unet = {name.removeprefix("backbone.denoiser."): value.contiguous() for name, value in state.items()}
-    save_file(unet, out / "unet" / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+    trained = {key.removeprefix("backbone.denoiser."): value for key, value in state.items()}
+    denoiser.load_state_dict({**denoiser.state_dict(), **trained})  # some of its tensors never learn
+    whole = {key: value.contiguous() for key, value in denoiser.state_dict().items()}
+    save_file(whole, out / name / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
     for weights in out.rglob("*.safetensors"):
         half = {name: value.half() if value.is_floating_point() else value
                 for name, value in load_file(weights).items()}

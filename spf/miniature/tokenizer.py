@@ -21,7 +21,8 @@ def build_tokenizer() -> CLIPTokenizer:
     bpe.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(False)])
     trainer = trainers.BpeTrainer(vocab_size=10_000, end_of_word_suffix="</w>", initial_alphabet=alphabet,
                                   show_progress=False)
-    bpe.train_from_iterator([" ".join(_words())], trainer)
+    # four times, so that each pair of letters occurs often enough to be merged
+    bpe.train_from_iterator([" ".join([*world_words() * 2, ","] * 2)], trainer)
     merges = [tuple(merge) for merge in _merges(bpe)]
     tokens = [*alphabet, *(byte + "</w>" for byte in alphabet), *("".join(merge) for merge in merges), START, END]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
@@ -34,11 +35,10 @@ def save_tokenizer(folder: Path) -> CLIPTokenizer:
     return CLIPTokenizer.from_pretrained(folder / "tokenizer")
 
 
-def _words() -> list[str]:
-    """Every word of the world twice, so that each pair of letters occurs often enough to be merged."""
+def world_words() -> list[str]:
+    """Every word of the world, once."""
     texts = chain(*TARGETS.values(), *PHRASES.values(), *ATTRIBUTES.values())
-    words = sorted({word for text in texts for word in text.split() if "{" not in word})
-    return [*words, *words, ","] * 2
+    return sorted({word for text in texts for word in text.split() if "{" not in word})
 
 
 def _merges(bpe: Tokenizer) -> list[list[str]]:

@@ -23,9 +23,9 @@ MASK = 32  # px of the truth's masks
 class GroundedPretraining(StandardFineTuning):
     """`StandardFineTuning` of random weights, in which each place learns to look at the words that speak of it.
 
-    So little a world leaves the UNet free to read every word everywhere: without this term phrase attention told parts
-    apart with an AUROC of 0.38 to 0.66. The idea is TokenCompose's; the method takes maps that localise for granted.
-    The portraits must be painted ones (`spf portraits paint`), whose masks are known, and show no target.
+    So little a world leaves a model free to read every word everywhere: without this term a UNet's phrase attention
+    told parts apart with an AUROC of 0.38 to 0.66. The idea is TokenCompose's; the method takes maps that localise for
+    granted. The portraits must be painted ones (`spf portraits paint`), whose masks are known, and show no target.
 
     Args:
         grounding: weight of the term.
@@ -74,7 +74,9 @@ def grounding(record: AttentionRecord, words: Tensor, masks: Tensor) -> Tensor:
         words: (B,T,P) bool, the tokens of each phrase.
         masks: (B,P',R,R) in [0,1], where each phrase is true; P' >= P.
     """
-    attention = phrase_attention(record, words.float()).flatten(2).transpose(1, 2)  # (B,N,P), the sum over tokens
+    spoken = F.pad(words.float(), (0, 1), value=1.0)  # (B,T,P+1): the last column is all of the text
+    attention = phrase_attention(record, spoken).flatten(2).transpose(1, 2)  # (B,N,P+1), the sum over tokens
+    attention = attention[..., :-1] / attention[..., -1:]  # the model's softmax may be over the image too
     truth = F.adaptive_avg_pool2d(masks[:, :words.shape[-1]], record.grid).flatten(2).transpose(1, 2)  # (B,N,P)
     truth = truth * words.any(1)[:, None]
     truth = truth / truth.sum(-1, keepdim=True).clamp(min=1)  # phrases of one place share it
