@@ -26,7 +26,7 @@ START = $(if $(filter only_stage2,$*),,--model.start runs/$(RUNS)/stage1/checkpo
 TESTED_AS = --run runs/$(RUNS)/rows/$* $(if $(CHECKPOINT),--model.checkpoint $(CHECKPOINT)) --model.result $@
 endif
 # The portraits of the painted world; other bases have the user's.
-PORTRAITS := $(if $(filter miniature,$(BASE)),runs/portraits/.whole)
+PORTRAITS := $(if $(filter miniature miniature_mmdit,$(BASE)),runs/portraits/.whole)
 
 # glibc gives freed memory back at once and faults it in again: steps on a CPU are 1.5 to 2 times as fast without
 export MALLOC_TRIM_THRESHOLD_ ?= 8589934592

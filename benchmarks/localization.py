@@ -1,6 +1,7 @@
 """How well the SFCM (Eq. 7) finds the painter's true response region, from the two paths at the same noisy portrait.
 
-    python benchmarks/localization.py --response STAGE1 [--after STAGE2] [--split validation|test] [--count N]
+    python benchmarks/localization.py [--backbone unet|mmdit | --response STAGE1] [--after STAGE2]
+                                      [--split validation|test] [--count N]
     python benchmarks/localization.py --quick                      # the shipped stage 1 on fresh portraits
 
 Held-out people of the away studio with hat, glasses, scarf or beard, t = 100, 300, 500, 700, 900. A cell of the latent
@@ -26,6 +27,7 @@ from spf.customised import load_customised
 from spf.pictures import save_png
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "stage1.safetensors"
+MINIATURES = {"unet": "miniature", "mmdit": "miniature_mmdit"}
 QUICK, COUNTS = 96, {"validation": 250, "test": 500}  # portraits
 AFTER1 = "after stage 1"
 
@@ -56,15 +58,20 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    todo = parser.add_mutually_exclusive_group(required=True)
-    todo.add_argument("--response", type=Path, metavar="CKPT", help="of stage 1, or of any customised model")
+    todo = parser.add_mutually_exclusive_group()
+    todo.add_argument("--response", type=Path, metavar="CKPT",
+                      help="of stage 1, or of any customised model; default: what `make train-stage1` made")
+    todo.add_argument("--backbone", choices=tuple(MINIATURES), default="unet", help="of which miniature that is")
     todo.add_argument("--quick", action="store_true", help="the shipped stage 1, fewer portraits, only the rows")
     parser.add_argument("--after", type=Path, metavar="CKPT", help="of stage 2, to be measured too")
     parser.add_argument("--split", choices=tuple(COUNTS), default="validation")
     parser.add_argument("--count", type=int, help="portraits; 250 of validation, 500 of test")
     parser.add_argument("--weights", type=Path, default=Path(BASES["miniature"]), help="the miniature's folder")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/localization"))
-    return parser.parse_args()
+    options = parser.parse_args()
+    made = Path("runs") / MINIATURES[options.backbone] / "stage1" / "checkpoints" / "last.ckpt"
+    options.response = options.response or made
+    return options
 
 
 def shipped(weights: Path) -> tuple[Backbone, Backbone]:

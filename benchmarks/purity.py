@@ -35,6 +35,7 @@ from spf.miniature.reader import Reader
 from spf.pictures import save_png
 
 SHIPPED = Path(__file__).parent / "checkpoints"
+RANK = 28  # of the shipped stage 1: a third of the file, and the SFCM's AUROC .859 on it, not .861
 QUICK, PICK, COUNT = 32, 48, 96  # triples
 
 
@@ -168,12 +169,12 @@ def pick(options: argparse.Namespace) -> int:
 
 
 def ship(stage1: Path, stage2: Path) -> None:
-    """Write the shipped pair: stage 1 as a difference to the base model, stage 2 as one to stage 1."""
+    """Write the shipped pair: stage 1 as a difference of low rank to the base model, stage 2 as one to stage 1."""
     original, first = load_customised(stage1)
     states = [model.denoiser.state_dict() for model in (original, first, load_customised(stage2)[1])]
-    for number in (1, 2):
+    for number, rank in ((1, RANK), (2, None)):
         file = SHIPPED / f"stage{number}.safetensors"
-        save_difference(states[number - 1], states[number], file)
+        save_difference(states[number - 1], states[number], file, rank)
         print(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 

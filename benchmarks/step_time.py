@@ -1,6 +1,7 @@
 """What a training step of stage 2 costs beside one of stage 1 (Table 3), and beside its own floor.
 
-    python benchmarks/step_time.py [--quick] [--base miniature|sd15] [--batch N] [--pairs N] [--threads N] [--out DIR]
+    python benchmarks/step_time.py [--quick] [--base miniature|sd15] [--backbone unet|mmdit] [--batch N] [--pairs N]
+                                   [--threads N] [--out DIR]
 
 Timed is the ``training_step`` of the shipped recipes, with backward, clipping and AdamW, on one batch of portraits over
 and over; rows take turns, and ratios are medians over rounds of a row over stage 1 in the same round. The peer writes
@@ -41,7 +42,7 @@ from spf.files import write_json
 
 QUICK = (STAGE1, PLAIN, SHIPPED, EXPLICIT)
 OWN = "bf16-mixed"  # the recipes' precision
-ROUNDS = {"quick": 5, "miniature": 12, "sd15": 2}
+ROUNDS = {"quick": 5, "miniature": 12, "miniature_mmdit": 12, "sd15": 2}
 
 
 def main() -> None:
@@ -59,7 +60,7 @@ def main() -> None:
 def measure(base: Base, precision: str, rows: Sequence[str], options: argparse.Namespace) -> Measured:
     """Time, arithmetic and, unless in a hurry, the split of a step."""
     found = Measured(precision)
-    if options.base == "miniature":
+    if options.base != "sd15":
         return _measure_together(rows, base, found, options)
     for row in rows:  # a process each: what two of SD 1.5's size leave behind is too much for a small machine
         found = fresh(_measure_together, [row], base, found, options)
@@ -104,13 +105,15 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="the JSON alone, on the miniature, in 40 s")
     parser.add_argument("--base", choices=("miniature", "sd15"), default="miniature")
+    parser.add_argument("--backbone", choices=("unet", "mmdit"), default="unet", help="of the miniature")
     parser.add_argument("--batch", type=int, help="portraits; the recipe's, but 1 for SD 1.5 without a GPU")
     parser.add_argument("--pairs", type=int, help="rounds in which every row takes one step")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
-    if options.quick and options.base != "miniature":
-        parser.error("--quick is of the miniature")
+    if options.base == "sd15" and (options.quick or options.backbone == "mmdit"):
+        parser.error("--quick and --backbone mmdit are of the miniature")
+    options.base += "_mmdit" * (options.backbone == "mmdit")
     options.pairs = options.pairs or ROUNDS["quick" if options.quick else options.base]
     options.slow = options.base == "sd15" and not torch.cuda.is_available()
     options.batch = options.batch or (1 if options.slow else recipe_batch(options.base))

@@ -137,6 +137,25 @@ def test_a_difference_comes_back_small_and_near(tmp_path: Path) -> None:
         assert bool(((value - after[name]).abs() <= bound).all()), name
 
 
+def test_a_difference_of_low_rank_is_smaller_and_the_nearest(tmp_path: Path) -> None:
+    from plane.differences import apply_difference, save_difference
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(16, 32, 3), nn.Linear(4, 4))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    change = torch.randn(32, 3) @ torch.randn(3, 144)  # what has that rank comes back whole, but for its 8 bits
+    after = {**before, "0.weight": before["0.weight"] + change.view(32, 16, 3, 3), "1.bias": before["1.bias"] + 1}
+    sizes = {}
+    for name, rank in (("whole", None), ("low", 3)):
+        save_difference(before, after, tmp_path / name, rank)
+        sizes[name] = (tmp_path / name).stat().st_size
+    assert sizes["low"] < 0.3 * sizes["whole"]
+    apply_difference(model, tmp_path / "low")
+    found = {name: value - before[name] for name, value in model.state_dict().items()}
+    assert float((found["0.weight"].flatten(1) - change).norm() / change.norm()) < 0.05
+    assert torch.allclose(found["1.bias"], torch.ones(4), rtol=0.07) and not found["1.weight"].any()
+
+
 def test_a_difference_of_another_model_changes_nothing(tmp_path: Path) -> None:
     from plane.differences import apply_difference, save_difference
 

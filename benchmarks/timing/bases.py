@@ -1,4 +1,4 @@
-"""What is timed on: the shipped miniature, or SD 1.5 at its real size with random weights; and a batch for each."""
+"""What is timed on: the shipped miniatures, or SD 1.5 at its real size with random weights; and a batch for each."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,12 +38,12 @@ class Base:
 
 @contextmanager
 def prepared(name: str) -> Iterator[Base]:
-    """The base ``miniature`` or ``sd15``; what has random weights lies in a folder for as long (SD 1.5: 3 GB)."""
+    """``miniature``, ``miniature_mmdit`` or ``sd15``; what has random weights lies in a folder for as long (3 GB)."""
     with TemporaryDirectory() as place:
         folder = Path(place)
         torch.manual_seed(SEED)
-        if name == "miniature":
-            folders, batch = {"base": BASES["miniature"], "clip": CLIPS["miniature"]}, painted
+        if name in ("miniature", "miniature_mmdit"):
+            folders, batch = {"base": BASES[name], "clip": CLIPS["miniature"]}, painted
             _tiny(folder / "tiny", channels=16, width=32)
         else:
             folders, batch = {"base": str(folder / "base"), "clip": str(folder / "clip")}, random_portraits

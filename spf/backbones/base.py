@@ -32,6 +32,7 @@ class Backbone(nn.Module, ABC):
     pipeline: ClassVar[str]  # the diffusers pipeline that reads a saved folder
     denoiser_folder: ClassVar[str]  # the denoiser's name in it
     unused_parts: ClassVar[Mapping[str, Any]] = {}  # what that pipeline's index must name and we have not
+    text_side: ClassVar[tuple[str, ...]]  # of the modules in `attention_parameters`, those that read the text
 
     def __init__(
         self,

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 BASES: dict[str, str] = {
     "miniature": str(files("spf") / "miniature" / "weights"),
+    "miniature_mmdit": str(files("spf") / "miniature" / "weights_mmdit"),
     "sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5",
     "realistic-vision": "SG161222/Realistic_Vision_V4.0_noVAE",
     "sd35m": "stabilityai/stable-diffusion-3.5-medium",
 }
-"""Short names of base models: a folder or an id on the Hugging Face hub (the paper's three, and our miniature)."""
+"""Short names of base models: a folder or an id on the Hugging Face hub (the paper's three, and our miniatures)."""
 
 OPENRAIL = "Stable Diffusion 1.5 and its derivatives have the CreativeML OpenRAIL-M licence"
 LICENCES = {BASES["sd35m"]: "It has the Stability AI Community License: accept it on the hub, then `hf auth login`"}
@@ -41,8 +42,10 @@ def base_folder(base: str) -> Path:
     folder = Path(base).expanduser()
     if folder.is_dir():
         return folder
-    if base == BASES["miniature"]:
-        raise FileNotFoundError(f"the miniature's weights are not at {base}: reinstall spf, or run `make miniature`")
+    for name in ("miniature", "miniature_mmdit"):
+        if base == BASES[name]:
+            raise FileNotFoundError(f"the weights of {name} are not at {base}: reinstall spf, or run "
+                                    f"`make miniature BASE={name}`")
     if not HUB_ID.fullmatch(base):
         raise FileNotFoundError(_how_to_get(base))
     try:

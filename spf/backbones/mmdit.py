@@ -47,6 +47,7 @@ class MMDiTBackbone(Backbone):
 
     pipeline = "StableDiffusion3Pipeline"
     denoiser_folder = "transformer"
+    text_side = ("add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "norm_added_q", "norm_added_k")
     unused_parts = dict.fromkeys(("text_encoder_3", "tokenizer_3", "image_encoder", "feature_extractor"), ABSENT)
 
     def __init__(

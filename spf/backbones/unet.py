@@ -42,6 +42,7 @@ class UNetBackbone(Backbone):
 
     pipeline = "StableDiffusionPipeline"
     denoiser_folder = "unet"
+    text_side = ("to_k", "to_v")
     unused_parts = {"safety_checker": [None, None], "feature_extractor": [None, None], "requires_safety_checker": False}
 
     def __init__(

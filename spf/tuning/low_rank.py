@@ -17,8 +17,8 @@ Layers = Literal["attention", "cross_attention"]
 ADAPTER = "default"
 """peft's name for what it adds; there is never a second one."""
 
-PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
-"""The four of an attention layer, as diffusers names them."""
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0", "add_q_proj", "add_k_proj", "add_v_proj", "to_add_out")
+"""The four of an attention layer, as diffusers names them, and of a joint one the text's."""
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,22 @@ class Full(Tuning):
 
 @dataclass(frozen=True)
 class CrossAttention(Tuning):
-    """Only the attention to text learns: the paper's stage 2 (Sec. 3.2, Fig. 3)."""
+    """Only the attention to text learns: the paper's stage 2 (Sec. 3.2, Fig. 3).
+
+    Where image and text attend jointly, these are the joint layers' projections and their norms of Q and K, of both
+    sides: the paper does not say which (App. D).
+
+    Args:
+        text_side: of them only what reads the text: K and V of a UNet, in a joint layer Q, K, V and what follows.
+    """
+
+    text_side: bool = False
 
     def apply(self, backbone: Backbone) -> list[nn.Parameter]:
         weights = dict(backbone.denoiser.requires_grad_(False).named_parameters())
-        return [weights[name].requires_grad_(True) for name in backbone.attention_parameters()]
+        names = [name for name in backbone.attention_parameters()
+                 if not self.text_side or name.split(".")[-2] in backbone.text_side]
+        return [weights[name].requires_grad_(True) for name in names]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusion3Pipeline, StableDiffusionPipeline
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from spf.backbones import Backbone
+from spf.backbones import Backbone, load_backbone
 from spf.notation import LowRank
 from spf.sampling import generate, initial_noise
 from spf.text import Prompt
@@ -67,6 +67,20 @@ def test_a_stock_pipeline_makes_our_image(made: Callable[[Backbone], LowRank], l
     assert (theirs(None) - image).abs().max() > 10 / 255
     LAYOUTS[layout](LowRank(low_rank.layers, 2), backbone, out(layout, tmp_path / "another_alpha"), torch.float32)
     assert (theirs(out(layout, tmp_path / "another_alpha")) - image).abs().max() > 5 / 255
+
+
+@pytest.mark.parametrize("made", [of_lora, of_adalora])
+def test_stock_stable_diffusion_3_makes_our_image(made: Callable[[Backbone], LowRank], tiny_sd35: Path,
+                                                  tmp_path: Path) -> None:
+    backbone = load_backbone(tiny_sd35)
+    noise = initial_noise([7], backbone.latent_shape())
+    before = ours(backbone)
+    save_diffusers(made(backbone), backbone, tmp_path, torch.float32)
+    pipeline = StableDiffusion3Pipeline.from_pretrained(tiny_sd35)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.load_lora_weights(tmp_path)
+    theirs = pipeline(TEXT, num_inference_steps=3, guidance_scale=4, latents=noise, output_type="pt").images[0]
+    assert torch.allclose(theirs, ours(backbone), atol=1 / 255) and not torch.allclose(theirs, before, atol=4 / 255)
 
 
 def test_the_layout_of_diffusers_says_alpha_and_ranks(backbone: Backbone, tmp_path: Path) -> None:

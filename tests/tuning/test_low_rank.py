@@ -1,13 +1,14 @@
 """What LoRA adds, where, and that it comes off again."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from spf.backbones import Backbone
+from spf.backbones import Backbone, load_backbone
 from spf.tuning import LoRA
 from spf.tuning.low_rank import added, projections
 from tests.tuning.learnt import learnt
@@ -18,6 +19,15 @@ LAYER = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 def test_attention_has_four_projections_a_layer(backbone: Backbone) -> None:
     names = projections(backbone, "attention")
     assert len(names) == len(set(names)) == 2 * 16 * 4
+    assert all(isinstance(backbone.denoiser.get_submodule(name), nn.Linear) for name in names)
+
+
+def test_a_joint_layer_has_eight_of_both_sides(tiny_sd35: Path) -> None:
+    backbone = load_backbone(tiny_sd35)  # three blocks: the last text goes nowhere, the first has another attention
+    names = projections(backbone, "cross_attention")
+    assert len(names) == len(set(names)) == 3 * 8 - 1
+    assert set(projections(backbone, "attention")) - set(names) == {
+        f"transformer_blocks.0.attn2.{name}" for name in ("to_q", "to_k", "to_v", "to_out.0")}
     assert all(isinstance(backbone.denoiser.get_submodule(name), nn.Linear) for name in names)
 
 

@@ -1,9 +1,11 @@
 """Which weights each architecture of Table 5 hands to the optimizer."""
 
+from pathlib import Path
+
 import pytest
 from torch import nn
 
-from spf.backbones import Backbone
+from spf.backbones import Backbone, load_backbone
 from spf.tuning import TUNINGS, AdaLoRA, CrossAttention, Full, LoRA, ParallelAdapter
 from spf.tuning.adapter import ParallelCrossAttention
 
@@ -27,6 +29,25 @@ def test_cross_attention_is_what_the_backbone_says(backbone: Backbone) -> None:
     assert learning(backbone) == backbone.attention_parameters()
     assert same(returned, [weights[name] for name in backbone.attention_parameters()])
     assert len(returned) == 16 * 5  # to_q, to_k, to_v, and to_out with its bias
+
+
+def test_the_texts_side_is_its_keys_and_values(backbone: Backbone) -> None:
+    CrossAttention(text_side=True).apply(backbone)
+    assert {name.rsplit(".", 2)[-2] for name in learning(backbone)} == {"to_k", "to_v"}
+    assert len(learning(backbone)) == 16 * 2 and set(learning(backbone)) < set(backbone.attention_parameters())
+
+
+def test_of_joint_attention_both_sides_learn_or_the_texts_alone(tiny_sd35: Path) -> None:
+    backbone = load_backbone(tiny_sd35)  # three blocks, the last of which drops its text; the first has dual attention
+    CrossAttention().apply(backbone)
+    both = learning(backbone)
+    assert both == backbone.attention_parameters() and not any(".attn2." in name for name in both)
+    CrossAttention(text_side=True).apply(backbone)
+    sides = {name.split(".attn.")[1].split(".")[0] for name in both}
+    text = {name.split(".attn.")[1].split(".")[0] for name in learning(backbone)}
+    assert text == {"add_q_proj", "add_k_proj", "add_v_proj", "to_add_out", "norm_added_q", "norm_added_k"}
+    assert sides - text == {"to_q", "to_k", "to_v", "to_out", "norm_q", "norm_k"}
+    assert len([name for name in learning(backbone) if "to_add_out" in name]) == 2 * 2  # weight and bias
 
 
 def test_an_adapter_is_two_projections_beside_every_layer(backbone: Backbone) -> None:
