@@ -1,10 +1,11 @@
 """The report card of the miniature, measured on people painted for the occasion whom no training has seen.
 
-    python benchmarks/miniature.py [--quick] [--weights DIR] [--out DIR]
+    python benchmarks/miniature.py [--backbone unet|mmdit] [--quick] [--weights DIR] [--out DIR]
 
 A figure with an aim stands beside it, and beside its hard floor; the preconditions of the method, which pretraining
 asks for (grounded attention; texts that point at patches), are printed even when missed. Whole, it trains stage 1 for
 STEPS steps and writes ``report.md``; ``--quick`` measures fewer people and a shorter stage 1, and writes ``quick.md``.
+The second miniature, the MM-DiT, has the VAE, CLIP and reader of the first: its card is of samples and preconditions.
 The last line is JSON: ``vae_psnr`` in dB; accuracies, AUROC, IoU and samples as the text says from 0 to 1;
 correlation, cosines and distances as such; ``pollution`` 1 where nothing of the original is left.
 """
@@ -53,11 +54,12 @@ class Figure:
 class Card:
     """The networks of a folder, and all that is measured on them."""
 
-    def __init__(self, weights: Path, quick: bool, out: Path) -> None:
-        self.weights, self.quick, self.out = weights, quick, out
+    def __init__(self, base: str, weights: Path, quick: bool, out: Path) -> None:
+        self.base, self.weights, self.quick, self.out = base, weights, quick, out
+        general = weights if base == "miniature" else Path(BASES["miniature"])
         self.many = 1 if quick else 4
-        self.backbone, self.reader = load_backbone(weights), Reader.load(weights)
-        self.clip = Clip.load(weights / "clip")
+        self.backbone, self.reader = load_backbone(weights), Reader.load(general)
+        self.clip = Clip.load(general / "clip")
         self.people: list[Person] = draw_people(16 * self.many, networks.SEED + 3, held_out=True)
 
     def vae(self) -> Iterable[Figure]:
@@ -121,7 +123,7 @@ class Card:
 
     def pollution(self) -> Pollution:
         """Stage 1 on glasses, and what it did."""
-        tuned = stage1(self.weights, self.out, QUICK_STEPS if self.quick else STEPS, TARGET)
+        tuned = stage1(self.base, self.weights, self.out, QUICK_STEPS if self.quick else STEPS, TARGET)
         found = pollution(self.backbone, tuned, self.reader, 12 * self.many, TARGET)
         self.show(found.images, ("original", "stage 1"), "pollution.png")
         return found
@@ -136,19 +138,23 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer people, a shorter stage 1")
-    parser.add_argument("--weights", type=Path, default=Path(BASES["miniature"]))
+    parser.add_argument("--backbone", choices=("unet", "mmdit"), default="unet")
+    parser.add_argument("--weights", type=Path, help="other weights than the shipped ones")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
-    card = Card(options.weights, options.quick, options.out)
-    lines = [f"# The miniature's report card, {date.today()}", "", "| figure | value | aim | floor |",
+    base = "miniature" if options.backbone == "unet" else "miniature_mmdit"
+    weights = options.weights or Path(BASES[base])
+    card = Card(base, weights, options.quick, options.out)
+    general = (card.vae, card.clip_figures, card.reader_figures) if base == "miniature" else ()
+    lines = [f"# The report card of {base}, {date.today()}", "", "| figure | value | aim | floor |",
              "|---|---|---|---|"]
     figures: dict[str, float] = {}
-    for section in (card.vae, card.clip_figures, card.reader_figures, card.sample_figures, card.method_figures):
+    for section in (*general, card.sample_figures, card.method_figures):
         for figure in section():
             lines.append(figure.row())
             print(lines[-1], flush=True)
             figures[figure.name] = round(figure.value, 3)
-    megabytes = sum(file.stat().st_size for file in options.weights.rglob("*.safetensors")) / 1e6
+    megabytes = sum(file.stat().st_size for file in weights.rglob("*.safetensors")) / 1e6
     report = options.out / ("quick.md" if options.quick else "report.md")
     report.write_text("\n".join([*lines, "", f"Weights: {megabytes:.1f} MB."]) + "\n")
     named = {name: value for name, value in figures.items() if " " not in name}

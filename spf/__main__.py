@@ -165,7 +165,7 @@ def miniature(
     _pretrain("miniature", Path(out), "unet", unet_steps, portraits)
 
 
-def miniature_mmdit(out: str = "runs/miniature_mmdit", t5_steps: int = 600, transformer_steps: int = 5000,
+def miniature_mmdit(out: str = "runs/miniature_mmdit", t5_steps: int = 600, transformer_steps: int = 4000,
                     portraits: int = 12_000) -> None:
     """Train the second miniature, an MM-DiT as Stable Diffusion 3.5 is, beside the first; each part resumes.
 

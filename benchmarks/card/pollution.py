@@ -18,7 +18,7 @@ from spf.sampling import generate
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.text import Prompt
 
-RECIPE = Path(__file__).parents[2] / "experiments" / "miniature" / "stage1.yaml"
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 UNNAMED = (*IDENTITY, *NUISANCE["home"])
 
 
@@ -42,9 +42,9 @@ class Pollution:
         return mean(self.by_factor)
 
 
-def stage1(weights: Path, folder: Path, steps: int, target: str) -> Backbone:
-    """Stage 1 by the miniature's recipe, on ``target`` from the away studio."""
-    recipe = yaml.safe_load(RECIPE.read_text())
+def stage1(base: str, weights: Path, folder: Path, steps: int, target: str) -> Backbone:
+    """Stage 1 by the recipe of ``base``, on ``target`` from the away studio."""
+    recipe = yaml.safe_load((EXPERIMENTS / base / "stage1.yaml").read_text())
     source = paint_portraits(folder / f"away_{target}", 512, targets=(target,), seed=SEED)
     module = StandardFineTuning(**recipe["model"]["init_args"] | {"base": str(weights)})
     trainer = Trainer(**recipe["trainer"] | {"max_steps": steps}, devices=1, logger=False, enable_checkpointing=False,
