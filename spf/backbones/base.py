@@ -72,6 +72,8 @@ class Backbone(nn.Module, ABC):
     def attention_parameters(self) -> list[str]:
         """Names (in the denoiser) of the weights that stage 2 trains."""
 
+    # ---- and how others know it ----
+
     @abstractmethod
     def original_state(self) -> dict[str, Tensor]:
         """The weights in the names of the model's original single-file checkpoints, and those that such a file has.

@@ -83,13 +83,13 @@ class MMDiTBackbone(Backbone):
         _insist_on_surroundings(file)
         transformer, vae_weights = random_transformer(folder / "transformer"), _part(weights, VAE)
         with converting(file):
-            own = convert_sd3_transformer_checkpoint_to_diffusers(_part(weights, DENOISER))
-        if vae_weights:
-            vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae", local_files_only=True))
-            vae = fill(vae, convert_ldm_vae_checkpoint(vae_weights, vae.config), file)
-        else:
-            vae = load_weights(AutoencoderKL, folder / "vae")
-        return cls._around(fill(transformer, own, file), vae, folder)
+            fill(transformer, convert_sd3_transformer_checkpoint_to_diffusers(_part(weights, DENOISER)), file)
+            if vae_weights:
+                vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae", local_files_only=True))
+                fill(vae, convert_ldm_vae_checkpoint(vae_weights, vae.config), file)
+            else:
+                vae = load_weights(AutoencoderKL, folder / "vae")
+        return cls._around(transformer, vae, folder)
 
     @classmethod
     def _around(cls, transformer: SD3Transformer2DModel, vae: AutoencoderKL, folder: Path) -> MMDiTBackbone:
@@ -160,11 +160,12 @@ def _insist_on_surroundings(file: Path) -> None:
     folder, due = file.parent, ["model_index.json", *(f"{part}/config.json" for part in ("transformer", "vae"))]
     if (folder / due[0]).is_file():
         due += [part for part in ("scheduler", *ENCODERS, *TOKENIZERS) if part in _present(folder)]
-    for absent in (folder / name for name in due if not (folder / name).exists()):
-        raise FileNotFoundError(
-            f"{file} is no whole model, and {absent}, of what goes with it, is missing: put the file into the folder "
-            f"of its base model (`hf download {BASES['sd35m']} --local-dir {folder}` fetches one)"
-        )
+    for part in due:
+        if not (folder / part).exists():
+            raise FileNotFoundError(
+                f"{file} is no whole model, and {folder / part}, of what goes with it, is missing: put the file into "
+                f"the folder of its base model (`hf download {BASES['sd35m']} --local-dir {folder}` fetches one)"
+            )
 
 
 def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

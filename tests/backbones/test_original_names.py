@@ -13,6 +13,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.loaders.single_file_utils import (
+    CHECKPOINT_KEY_NAMES,
     convert_ldm_clip_checkpoint,
     convert_ldm_unet_checkpoint,
     convert_ldm_vae_checkpoint,
@@ -82,12 +83,14 @@ def test_diffusers_knows_the_models_of_full_size() -> None:
         transformer = SD3Transformer2DModel(
             num_layers=24, num_attention_heads=24, caption_projection_dim=1536, pos_embed_max_size=384,
             dual_attention_layers=tuple(range(13)), qk_norm="rms_norm")
-    medium = transformer_state(transformer)
-    assert infer_diffusers_model_type(unet_state(unet)) == "v1" and len(unet_state(unet)) == len(unet.state_dict())
-    assert infer_diffusers_model_type(medium) == "sd35_medium"
-    shapes = {name: weight.shape for name, weight in transformer.state_dict().items()}
-    read = convert_sd3_transformer_checkpoint_to_diffusers(medium)
-    assert {name: weight.shape for name, weight in read.items()} == shapes
+    first, medium = unet_state(unet), transformer_state(transformer)
+    assert CHECKPOINT_KEY_NAMES["v1"] in first and infer_diffusers_model_type(medium) == "sd35_medium"
+    assert shapes(convert_ldm_unet_checkpoint(first, unet.config)) == shapes(unet.state_dict())
+    assert shapes(convert_sd3_transformer_checkpoint_to_diffusers(medium)) == shapes(transformer.state_dict())
+
+
+def shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: weight.shape for name, weight in state.items()}
 
 
 def test_the_attention_of_a_vae_has_its_first_names_and_is_convolution(backbone: Backbone) -> None:
