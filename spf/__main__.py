@@ -112,15 +112,16 @@ def _show(images: dict[str, Tensor], prompts: list[Prompt], seeds: list[int], fo
     print(f"original beside customised: {save_png(picture, folder / 'original_customised.png')}")
 
 
-def export(checkpoint: str, out: str, to: Literal["diffusers", "lora", "kohya"] = "diffusers",
+def export(checkpoint: str, out: str, to: Literal["diffusers", "single_file", "lora", "kohya"] = "diffusers",
            dtype: Literal["float16", "float32"] = "float32", base: str | None = None, ema: bool = False,
            start: str | None = None) -> None:
-    """Write a customised model as an ordinary diffusers folder that any stock pipeline loads, or its LoRA alone.
+    """Write a customised model as a diffusers folder or a single file that stock tools load, or its LoRA alone.
 
     Args:
         checkpoint: a .ckpt of ``spf fit``.
-        out: a new folder; for kohya a new .safetensors file.
-        to: the whole model, or of one trained with LoRA or AdaLoRA what was added, in diffusers' or in kohya's layout.
+        out: a new folder; for single_file and kohya a new .safetensors file.
+        to: the whole model as diffusers has it; what the original checkpoint of its kind holds, in the names that
+            ComfyUI and Automatic1111 read; or of a LoRA or AdaLoRA what was added, in diffusers' or kohya's layout.
         dtype: of the weights.
         base: the original model, where the checkpoint's own name for it does not hold on this machine.
         ema: the averaged weights of the training, not its last ones.
@@ -134,8 +135,9 @@ def export(checkpoint: str, out: str, to: Literal["diffusers", "lora", "kohya"] 
                          "it by `spf generate`, or train with --model.tuning CrossAttention")
     *_, before, _ = made.models
     *_, customised = made.models.values()
-    if to == "diffusers":
-        customised.save(out, getattr(torch, dtype))
+    if to in ("diffusers", "single_file"):
+        save = customised.save if to == "diffusers" else customised.save_single_file
+        save(out, getattr(torch, dtype))
         print(f"exported to {out}")
     elif made.low_rank and made.low_rank.layers:
         LAYOUTS[to](made.low_rank, customised, Path(out), getattr(torch, dtype))

@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -20,11 +22,23 @@ def whole(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise OSError(error.errno, f"{path} was not written ({error.strerror or error}): see that there is room, then "
-                                   "give the same command again") from error
+        raise OSError(error.errno, _unwritten(path, error.strerror or error)) from error
+    except SafetensorError as error:  # what that library makes of a full disk
+        raise OSError(_unwritten(path, error)) from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _unwritten(path: Path, why: Any) -> str:
+    return f"{path} was not written ({why}): see that there is room, then give the same command again"
+
+
+def unused(path: Path) -> Path:
+    """``path``, or FileExistsError when something is there."""
+    if path.exists():
+        raise FileExistsError(f"{path} is there; give another name or remove it")
+    return path
 
 
 def write_json(content: Any, path: Path) -> None:

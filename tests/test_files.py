@@ -4,8 +4,10 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from spf.files import read_json, read_lines, whole, write_json, write_lines
+from spf.files import read_json, read_lines, unused, whole, write_json, write_lines
 from tests.full_disk import room_for
 
 
@@ -36,6 +38,20 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         write_json("x" * 2000, tmp_path / "one.json")
     assert caught.value.errno == errno.EFBIG
     assert read_json(tmp_path / "one.json") == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_named_when_safetensors_finds_it(tmp_path: Path) -> None:
+    named = r"one\.safetensors was not written \(.*File too large.*\): see that there is room"
+    with room_for(1000), pytest.raises(OSError, match=named), whole(tmp_path / "one.safetensors") as partial:
+        save_file({"x": torch.zeros(1000)}, partial)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_taken(tmp_path: Path) -> None:
+    assert unused(tmp_path / "one.json") == tmp_path / "one.json"
+    write_json(1, tmp_path / "one.json")
+    with pytest.raises(FileExistsError, match=r"one\.json is there; give another name or remove it"):
+        unused(tmp_path / "one.json")
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:

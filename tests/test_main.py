@@ -127,6 +127,18 @@ def test_an_export_gives_our_image_in_a_stock_pipeline(run: Path, tmp_path: Path
     assert np.abs(customised(checkpoint, tmp_path) - stock(tmp_path / "exported")).max() <= 1.5 / 255
 
 
+def test_a_single_file_gives_our_image_in_a_stock_pipeline(run: Path, tiny_sd15: Path, tmp_path: Path) -> None:
+    checkpoint, file = run / "run/checkpoints/last.ckpt", tmp_path / "model.safetensors"
+    main(["export", str(checkpoint), str(file), "--to", "single_file"])
+    pipeline = StableDiffusionPipeline.from_single_file(file, config=str(tiny_sd15), local_files_only=True)
+    pipeline.save_pretrained(tmp_path / "read")
+    image = customised(checkpoint, tmp_path)
+    assert np.abs(image - stock(tmp_path / "read")).max() <= 1.5 / 255
+    assert np.abs(image - stock(tiny_sd15)).max() > 5 / 255
+    with pytest.raises(SystemExit, match=r"model\.safetensors is there; give another name or remove it"):
+        main(["export", str(checkpoint), str(file), "--to", "single_file"])
+
+
 def test_a_lora_is_exported_alone_or_merged(run: Path, tiny_sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                             capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from spf.backbones.base import Backbone
-from spf.backbones.loading import BASES, base_folder
+from spf.backbones.loading import BASES, base_folder, read_single_file
 from spf.backbones.mmdit import MMDiTBackbone
 from spf.backbones.unet import UNetBackbone
 
@@ -18,12 +18,18 @@ BACKBONES: dict[str, type[UNetBackbone] | type[MMDiTBackbone]] = {
 }
 """Which backbone reads a diffusers folder, by ``_class_name`` in its model_index.json."""
 
+ORIGINALS: dict[str, type[UNetBackbone] | type[MMDiTBackbone]] = {
+    "model.diffusion_model.middle_block.": UNetBackbone,
+    "model.diffusion_model.joint_blocks.": MMDiTBackbone,
+}
+"""Which backbone reads an original single-file checkpoint, by names that only its denoiser has."""
+
 
 def load_backbone(base: str | Path, *, random_denoiser: bool = False) -> Backbone:
     """The base model theta_0, in float32 on the CPU, in eval.
 
     ``base`` is a name in ``BASES``, a diffusers folder, an id on the Hugging Face hub, or an original single-file
-    SD 1.5 checkpoint (.safetensors). ``random_denoiser`` draws the denoiser's weights from torch's seed, to
+    checkpoint (.safetensors) of SD 1.5 or 3.5. ``random_denoiser`` draws the denoiser's weights from torch's seed, to
     pretrain one: its folder then needs only config.json.
 
     Raises FileNotFoundError when it cannot be had, ValueError when its weights do not fit; both say what to do.
@@ -31,7 +37,7 @@ def load_backbone(base: str | Path, *, random_denoiser: bool = False) -> Backbon
     location = BASES.get(str(base), str(base))
     file = Path(location).expanduser()
     if file.is_file():
-        return UNetBackbone.from_single_file(file)
+        return _load_original(file)
     folder = base_folder(location)
     index = folder / "model_index.json"
     if not index.is_file():
@@ -40,3 +46,14 @@ def load_backbone(base: str | Path, *, random_denoiser: bool = False) -> Backbon
     if kind not in BACKBONES:
         raise ValueError(f"{folder} holds a {kind}; backbones exist for {', '.join(BACKBONES)}")
     return BACKBONES[kind].from_folder(folder, random_denoiser=random_denoiser)
+
+
+def _load_original(file: Path) -> Backbone:
+    weights = read_single_file(file)
+    for names, kind in ORIGINALS.items():
+        if any(key.startswith(names) for key in weights):
+            return kind.from_original(weights, file)
+    raise ValueError(
+        f"{file} is no original checkpoint of SD 1.5 or SD 3.5: no weight in it begins with {' or '.join(ORIGINALS)} "
+        "(of a diffusers folder, give the folder)"
+    )

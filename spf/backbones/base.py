@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from spf.backbones.capture import Capture, Projections, check_gradients
 from spf.backbones.process import Process
+from spf.files import unused, whole
 from spf.notation import Conditions, Prediction
 from spf.text import Prompt
 
@@ -71,6 +72,15 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def attention_parameters(self) -> list[str]:
         """Names (in the denoiser) of the weights that stage 2 trains."""
+
+    # ---- and how others know it ----
+
+    @abstractmethod
+    def original_state(self) -> dict[str, Tensor]:
+        """The weights in the names of the model's original single-file checkpoints, and those that such a file has.
+
+        Raises ValueError for a layer that has no name there.
+        """
 
     # ---- what follows is the same for every model ----
 
@@ -172,6 +182,18 @@ class Backbone(nn.Module, ABC):
             save_file({**stored, **cast}, weights, metadata={"format": "pt"})
         (partial / "model_index.json").write_text(json.dumps(self._index(), indent=2) + "\n")
         os.replace(partial, folder)
+
+    def save_single_file(self, file: str | Path, dtype: torch.dtype = torch.float32) -> None:
+        """Write ``original_state`` in ``dtype`` as one .safetensors file; it appears whole or not at all.
+
+        Raises FileExistsError when it is there, ValueError for another type of file or as of ``original_state``.
+        """
+        file = unused(Path(file))
+        if file.suffix != ".safetensors":
+            raise ValueError(f"a model in a single file ends with .safetensors, not as {file}")
+        weights = {name: weight.to(dtype).contiguous() for name, weight in self.original_state().items()}
+        with whole(file) as partial:
+            save_file(weights, partial, metadata={"format": "pt"})
 
     def _parts(self) -> dict[str, Any]:
         denoiser = {self.denoiser_folder: self.denoiser}

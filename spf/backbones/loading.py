@@ -83,19 +83,16 @@ def load_weights(kind: type[Model], folder: Path) -> Model:
 
 
 def read_single_file(file: Path) -> dict[str, Tensor]:
-    """The weights of an original SD 1.5 checkpoint, in its own names.
+    """The weights of an original checkpoint, in its own names.
 
-    Raises ValueError when the file is no .safetensors, cannot be read, or holds no UNet where SD 1.5 has it.
+    Raises ValueError when the file is no .safetensors or cannot be read.
     """
     if file.suffix != ".safetensors":
         raise pickle_refused(file)
     try:
-        weights = load_file(file)
+        return load_file(file)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} cannot be read: {error}; download it again") from error
-    if not any(key.startswith("model.diffusion_model.middle_block.") for key in weights):
-        raise ValueError(f"{file} is no SD 1.5 checkpoint: it holds no model.diffusion_model.middle_block")
-    return weights
 
 
 def pickle_refused(file: Path) -> ValueError:
@@ -130,6 +127,15 @@ def fill(model: Model, weights: Mapping[str, Tensor], file: Path) -> Model:
     _insist_on_every_weight(report, file)
     model.load_state_dict(dict(weights), strict=False)
     return model.float()
+
+
+@contextmanager
+def converting(file: Path) -> Iterator[None]:
+    """Around diffusers' converters: raises ValueError where they miss a weight of ``file``."""
+    try:
+        yield
+    except KeyError as error:
+        raise ValueError(f"{file} lacks the weight {error.args[0]}; download it again") from error
 
 
 @contextmanager

@@ -15,6 +15,10 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_vae_checkpoint,
+    convert_sd3_transformer_checkpoint_to_diffusers,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderModel, T5TokenizerFast
@@ -22,7 +26,8 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer, T5EncoderMo
 from spf.backbones.base import Backbone
 from spf.backbones.capture import Projection, Projections, already_split, split_heads
 from spf.backbones.flow import RectifiedFlow
-from spf.backbones.loading import load_weights
+from spf.backbones.loading import BASES, converting, fill, load_weights
+from spf.backbones.original_names import DENOISER, VAE, transformer_state, vae_state
 from spf.notation import Conditions
 from spf.text import Prompt, Tokens, tokenize
 
@@ -64,11 +69,36 @@ class MMDiTBackbone(Backbone):
     def from_folder(cls, folder: Path, random_denoiser: bool = False) -> MMDiTBackbone:
         """From a diffusers folder, without T5 where its index names none; ``random_denoiser`` reads only a config."""
         denoiser = random_transformer if random_denoiser else partial(load_weights, SD3Transformer2DModel)
-        index = json.loads((folder / "model_index.json").read_text())
-        present = {name for name, part in index.items() if part != ABSENT}
+        return cls._around(denoiser(folder / "transformer"), load_weights(AutoencoderKL, folder / "vae"), folder)
+
+    @classmethod
+    def from_original(cls, weights: Mapping[str, Tensor], file: Path) -> MMDiTBackbone:
+        """From the weights of an original SD 3.5 checkpoint: the transformer, and the VAE where it holds one.
+
+        All else is read from the diffusers folder in which ``file`` lies, as Stability's own does on the hub; text
+        encoders that ``file`` may hold are passed over.
+
+        Raises FileNotFoundError for what is not in that folder, ValueError when ``file`` lacks a weight.
+        """
+        folder = file.parent
+        _insist_on_surroundings(file)
+        transformer, vae_weights = random_transformer(folder / "transformer"), _part(weights, VAE)
+        with converting(file):
+            fill(transformer, convert_sd3_transformer_checkpoint_to_diffusers(_part(weights, DENOISER)), file)
+            if vae_weights:
+                vae = AutoencoderKL.from_config(AutoencoderKL.load_config(folder / "vae", local_files_only=True))
+                fill(vae, convert_ldm_vae_checkpoint(vae_weights, vae.config), file)
+            else:
+                vae = load_weights(AutoencoderKL, folder / "vae")
+        return cls._around(transformer, vae, folder)
+
+    @classmethod
+    def _around(cls, transformer: SD3Transformer2DModel, vae: AutoencoderKL, folder: Path) -> MMDiTBackbone:
+        """With the text encoders, the tokenizers and the scheduler of a diffusers folder."""
+        present = _present(folder)
         return cls(
-            transformer=denoiser(folder / "transformer"),
-            vae=load_weights(AutoencoderKL, folder / "vae"),
+            transformer,
+            vae,
             encoders={name: load_weights(kind, folder / name) for name, kind in ENCODERS.items() if name in present},
             tokenizers={
                 name: kind.from_pretrained(folder / name, local_files_only=True)
@@ -114,6 +144,33 @@ class MMDiTBackbone(Backbone):
 
     def attention_parameters(self) -> list[str]:
         return [name for name, _ in self.denoiser.named_parameters() if ".attn." in name]
+
+    def original_state(self) -> dict[str, Tensor]:
+        """Transformer and VAE, in the names of SD 3.5; its text encoders are files of their own there."""
+        return transformer_state(self.denoiser) | vae_state(self.vae)
+
+
+def _present(folder: Path) -> set[str]:
+    """The parts that a diffusers folder's index names."""
+    index = json.loads((folder / "model_index.json").read_text())
+    return {name for name, part in index.items() if part != ABSENT}
+
+
+def _insist_on_surroundings(file: Path) -> None:
+    """Raises FileNotFoundError where an original checkpoint does not lie in the folder of a base model."""
+    folder, due = file.parent, ["model_index.json", *(f"{part}/config.json" for part in ("transformer", "vae"))]
+    if (folder / due[0]).is_file():
+        due += [part for part in ("scheduler", *ENCODERS, *TOKENIZERS) if part in _present(folder)]
+    for part in due:
+        if not (folder / part).exists():
+            raise FileNotFoundError(
+                f"{file} is no whole model, and {folder / part}, of what goes with it, is missing: put the file into "
+                f"the folder of its base model (`hf download {BASES['sd35m']} --local-dir {folder}` fetches one)"
+            )
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name: weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def random_transformer(folder: Path) -> SD3Transformer2DModel:

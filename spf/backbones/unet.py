@@ -6,7 +6,7 @@ itself, so any UNet2DConditionModel with CLIP text features fits, the miniature'
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +26,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from spf.backbones.base import Backbone
 from spf.backbones.capture import Projection, Projections, split_heads
 from spf.backbones.clip_bpe import clip_tokenizer
-from spf.backbones.loading import fill, load_weights, read_single_file
+from spf.backbones.loading import converting, fill, load_weights
+from spf.backbones.original_names import text_state, unet_state, vae_state
 from spf.backbones.process import Diffusion
 from spf.notation import Conditions
 from spf.text import Prompt, tokenize
@@ -70,20 +71,17 @@ class UNetBackbone(Backbone):
         )
 
     @classmethod
-    def from_single_file(cls, file: Path, config: Path = SD15_CONFIG) -> UNetBackbone:
-        """From an original SD 1.5 checkpoint (.safetensors): UNet, VAE and text tower in one file, no network.
+    def from_original(cls, weights: Mapping[str, Tensor], file: Path, config: Path = SD15_CONFIG) -> UNetBackbone:
+        """From the weights of an original SD 1.5 checkpoint: UNet, VAE and text tower in one file, no network.
 
-        Raises ValueError when the file lacks a weight of ``config`` or is no such checkpoint.
+        Raises ValueError when the file lacks a weight of ``config``.
         """
-        weights = read_single_file(file)
         unet, vae = random_unet(config / "unet"), AutoencoderKL.from_config(AutoencoderKL.load_config(config / "vae"))
         text_encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(config / "text_encoder"))
-        try:
+        with converting(file):
             unet_weights = convert_ldm_unet_checkpoint(weights, unet.config)
             vae_weights = convert_ldm_vae_checkpoint(weights, vae.config)
             text_weights = convert_ldm_clip_checkpoint(weights)
-        except KeyError as error:
-            raise ValueError(f"{file} lacks the weight {error.args[0]}; download it again") from error
         return cls(
             unet=fill(unet, unet_weights, file),
             vae=fill(vae, vae_weights, file),
@@ -114,6 +112,10 @@ class UNetBackbone(Backbone):
 
     def attention_parameters(self) -> list[str]:
         return [name for name, _ in self.denoiser.named_parameters() if ".attn2." in name]
+
+    def original_state(self) -> dict[str, Tensor]:
+        """UNet, VAE and text tower, in the names of SD 1.5."""
+        return unet_state(self.denoiser) | vae_state(self.vae) | text_state(self.encoders["text_encoder"])
 
 
 def random_unet(folder: Path) -> UNet2DConditionModel:

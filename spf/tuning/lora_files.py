@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from spf.backbones import Backbone
-from spf.files import whole
+from spf.files import unused, whole
 from spf.notation import LowRank
 
 
@@ -26,7 +26,7 @@ def save_diffusers(low_rank: LowRank, backbone: Backbone, folder: Path, dtype: t
     config = {"r": usual, "lora_alpha": low_rank.alpha, "target_modules": sorted(ranks),
               "rank_pattern": {layer: rank for layer, rank in ranks.items() if rank != usual}}
     part, pipeline = backbone.denoiser_folder, getattr(diffusers, backbone.pipeline)
-    with whole(_new(folder / LORA_WEIGHT_NAME_SAFE)) as partial:
+    with whole(unused(folder / LORA_WEIGHT_NAME_SAFE)) as partial:
         pipeline.save_lora_weights(folder, weight_name=partial.name, **{
             f"{part}_lora_layers": _matrices(low_rank, "{}.lora.{}.weight", dtype),
             f"{part}_lora_adapter_metadata": config})
@@ -50,7 +50,7 @@ def save_kohya(low_rank: LowRank, backbone: Backbone, file: Path, dtype: torch.d
     about = {"ss_network_module": "networks.lora", "ss_base_model_version": "sd_v1", "format": "pt",
              "ss_network_dim": str(usual) if set(ranks.values()) == {usual} else "Dynamic",
              "ss_network_alpha": str(float(low_rank.alpha))}
-    with whole(_new(file)) as partial:
+    with whole(unused(file)) as partial:
         save_file(_matrices(flat, "{}.lora_{}.weight", dtype) | alphas, partial, metadata=about)
 
 
@@ -69,9 +69,3 @@ def _ranks(low_rank: LowRank) -> tuple[dict[str, int], int]:
     """By layer, and the most frequent one."""
     ranks = {layer: len(down) for layer, (down, _) in low_rank.layers.items()}
     return ranks, Counter(ranks.values()).most_common(1)[0][0]
-
-
-def _new(file: Path) -> Path:
-    if file.exists():
-        raise FileExistsError(f"{file} is there; give another name or remove it")
-    return file

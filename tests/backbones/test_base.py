@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from spf.backbones import Backbone, load_backbone
 from spf.text import Prompt
+from tests.full_disk import room_for
 
 IMAGE = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -98,6 +99,30 @@ def test_a_broken_save_leaves_no_folder(backbone: Backbone, tmp_path: Path) -> N
     del backbone.scheduler.save_pretrained
     backbone.save(tmp_path / "saved")  # what the broken save left is swept away
     load_backbone(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_single_file_has_the_original_names(backbone: Backbone, tmp_path: Path, dtype: torch.dtype) -> None:
+    backbone.save_single_file(tmp_path / "saved.safetensors", dtype)
+    saved, state = load_file(tmp_path / "saved.safetensors"), backbone.original_state()
+    assert saved.keys() == state.keys() and {weight.dtype for weight in saved.values()} == {dtype}
+    assert all(torch.equal(weight, state[name].to(dtype)) for name, weight in saved.items())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["saved.safetensors"]
+
+
+def test_a_single_file_never_overwrites_and_is_safetensors(backbone: Backbone, tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"mine\.safetensors is there"):
+        backbone.save_single_file(tmp_path / "mine.safetensors")
+    with pytest.raises(ValueError, match=r"ends with \.safetensors, not as .*model\.ckpt"):
+        backbone.save_single_file(tmp_path / "model.ckpt")
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("mine.safetensors", "mine")]
+
+
+def test_a_single_file_on_a_full_disk_leaves_nothing(backbone: Backbone, tmp_path: Path) -> None:
+    with room_for(100_000), pytest.raises(OSError, match=r"model\.safetensors was not written"):
+        backbone.save_single_file(tmp_path / "model.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_frozen_copy_keeps_its_own_capture(backbone: Backbone, prompt: Prompt) -> None:

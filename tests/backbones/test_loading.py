@@ -165,6 +165,12 @@ def test_a_file_is_read_as_a_single_file_checkpoint(tmp_path: Path) -> None:
         load_backbone(tmp_path / "model.safetensors")
 
 
+def test_a_single_file_of_something_else_is_refused(tiny_sd15: Path) -> None:
+    neither = r"is no original checkpoint of SD 1\.5 or SD 3\.5: .*\.middle_block\. or .*\.joint_blocks\. "
+    with pytest.raises(ValueError, match=rf"diffusion_pytorch_model\.safetensors {neither}"):
+        load_backbone(tiny_sd15 / "vae/diffusion_pytorch_model.safetensors")
+
+
 @pytest.mark.parametrize("name", ["model.ckpt", "model.bin"])
 def test_a_pickle_is_refused_unread(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"nothing")

@@ -1,12 +1,14 @@
 """Stable Diffusion 3.5: its joint attention, its three text encoders, its folders."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,6 +16,7 @@ from spf.backbones import load_backbone
 from spf.backbones.mmdit import MMDiTBackbone, joined_rows
 from spf.method.response import phrase_attention
 from spf.text import Prompt, Tokens
+from tests.backbones.original_sd35 import lay_out
 from tests.sd35 import ABSENT
 from tests.sd35 import tiny_sd35 as narrow_sd35
 
@@ -201,3 +204,63 @@ def test_a_random_denoiser_needs_only_its_configuration(tiny_sd35_without_t5: Pa
     torch.manual_seed(3)
     again = MMDiTBackbone.from_folder(tiny_sd35_without_t5, random_denoiser=True).denoiser.state_dict()
     assert all(torch.equal(first[key], again[key]) for key in first)
+
+
+@pytest.fixture
+def original(tiny_sd35_without_t5: Path, tmp_path: Path) -> Path:
+    """An original single file in the folder of its base model."""
+    return lay_out(tiny_sd35_without_t5, tmp_path / "base")
+
+
+def test_an_original_file_is_read_with_what_lies_around_it(original: Path, tiny_sd35_without_t5: Path) -> None:
+    loaded, folder, weights = load_backbone(original), load_backbone(tiny_sd35_without_t5), load_file(original)
+    assert torch.equal(loaded.denoiser.pos_embed.pos_embed, weights["model.diffusion_model.pos_embed"])
+    assert torch.equal(loaded.vae.decoder.conv_in.weight, weights["first_stage_model.decoder.conv_in.weight"])
+    assert loaded.tokenizers.keys() == folder.tokenizers.keys() and loaded.scheduler.config == folder.scheduler.config
+    for name, weight in folder.encoders.state_dict().items():
+        assert torch.equal(loaded.encoders.get_parameter(name), weight)
+
+
+def test_scale_and_shift_stand_in_the_order_of_the_original(original: Path) -> None:
+    """Shift first; where diffusers has scale first, the halves change places."""
+    norm = "joint_blocks.{}.context_block.adaLN_modulation.1.bias"
+    weights = {name: load_file(original)[f"model.diffusion_model.{name}"]
+               for name in ("final_layer.adaLN_modulation.1.bias", norm.format(1), norm.format(2))}
+    model = load_backbone(original).denoiser
+    last = model.transformer_blocks[2].norm1_context.linear.bias
+    for ours, name in ((model.norm_out.linear.bias, "final_layer.adaLN_modulation.1.bias"), (last, norm.format(2))):
+        shift, scale = weights[name].chunk(2)
+        assert torch.equal(ours, torch.cat([scale, shift])) and not torch.equal(shift, scale)
+    assert torch.equal(model.transformer_blocks[1].norm1_context.linear.bias, weights[norm.format(1)])
+
+
+def test_a_vae_that_the_file_has_not_is_the_folders(original: Path, tiny_sd35_without_t5: Path) -> None:
+    shutil.copytree(tiny_sd35_without_t5 / "vae", original.parent / "vae", dirs_exist_ok=True)
+    weights = {name: weight for name, weight in load_file(original).items() if not name.startswith("first_stage_")}
+    save_file(weights | {"text_encoders.clip_l.transformer.text_model.x": torch.ones(1)}, original)
+    expected = load_backbone(tiny_sd35_without_t5).vae.state_dict()
+    assert all(torch.equal(weight, expected[name]) for name, weight in load_backbone(original).vae.state_dict().items())
+
+
+@pytest.mark.parametrize("absent", ["model_index.json", "transformer/config.json", "vae/config.json", "scheduler",
+                                    "text_encoder_2", "tokenizer"])
+def test_an_original_file_without_its_surroundings_says_what_is_missing(absent: str, original: Path) -> None:
+    (original.parent / absent).rename(original.parent / "elsewhere")
+    with pytest.raises(FileNotFoundError, match=rf"original\.safetensors is no whole model, and .*/{absent}, of what"
+                                                r".*: put the file into the folder of its base model \(`hf download "):
+        load_backbone(original)
+
+
+@pytest.mark.parametrize(("name", "weight", "complaint"), [
+    ("model.diffusion_model.joint_blocks.1.x_block.attn.proj.bias", None, "lacks the weight joint_blocks.1.x_block"),
+    ("first_stage_model.encoder.conv_in.bias", None, r"encoder\.conv_in\.bias is missing"),
+    ("model.diffusion_model.final_layer.linear.bias", torch.ones(3), r"proj_out\.bias has shape \(3,\), not \(64,\)"),
+    ("model.diffusion_model.joint_blocks.1.x_block.attn2.qkv.weight", torch.ones(96, 32), "lacks .*attn2.qkv.bias"),
+])
+def test_an_original_file_with_other_weights_is_refused(name: str, weight: Tensor | None, complaint: str,
+                                                        original: Path) -> None:
+    weights = load_file(original)
+    weights.pop(name, None)
+    save_file(weights | ({} if weight is None else {name: weight}), original)
+    with pytest.raises(ValueError, match=rf"original\.safetensors.*{complaint}"):
+        load_backbone(original)
