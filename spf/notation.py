@@ -69,16 +69,17 @@ class Conditions:
         moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
         return replace(self, **moved)
 
-    def followed_by(self, other: Conditions) -> Conditions:
-        """This batch and then ``other`` along B, as one batch (for classifier-free guidance); P is the larger one."""
-        phrases = max(self.phrase_weights.shape[-1], other.phrase_weights.shape[-1])
-        widened = [functional.pad(c.phrase_weights, (0, phrases - c.phrase_weights.shape[-1])) for c in (self, other)]
+    def followed_by(self, *others: Conditions) -> Conditions:
+        """This batch and then ``others`` along B, as one batch (for classifier-free guidance); P is the largest one."""
+        batches = (self, *others)
+        phrases = max(c.phrase_weights.shape[-1] for c in batches)
+        widened = [functional.pad(c.phrase_weights, (0, phrases - c.phrase_weights.shape[-1])) for c in batches]
         return Conditions(
-            sequence=torch.cat([self.sequence, other.sequence]),
-            pooled=None if self.pooled is None else torch.cat([self.pooled, other.pooled]),
-            base_tokens=torch.cat([self.base_tokens, other.base_tokens]),
-            target_tokens=torch.cat([self.target_tokens, other.target_tokens]),
-            phrase_weights=torch.cat(widened),  # (B1+B2,T,P)
+            sequence=torch.cat([c.sequence for c in batches]),
+            pooled=None if self.pooled is None else torch.cat([c.pooled for c in batches]),
+            base_tokens=torch.cat([c.base_tokens for c in batches]),
+            target_tokens=torch.cat([c.target_tokens for c in batches]),
+            phrase_weights=torch.cat(widened),  # (B,T,P), B of all batches
         )
 
 

@@ -104,6 +104,56 @@ def the_frozen_copy_shares_what_is_frozen_and_learns_nothing(backbone: Backbone,
     assert torch.equal(before, reference.denoise(x_t, t, conditions).output)
 
 
+def remembered_texts_are_what_the_encoders_say_of_each_alone(backbone: Backbone, prompt: Prompt, folder: Path) -> None:
+    """Each is read once, by encoders that stay where they are and belong to no module any more."""
+    prompts = [prompt, Prompt(""), prompt.base, Prompt("a man", phrases=("a man",))]
+    alone = [backbone.condition([one]) for one in prompts]
+    backbone.remember_texts()
+    reads: list[nn.Module] = []
+    for encoder in backbone.encoders.values():
+        encoder.register_forward_pre_hook(lambda module, _: reads.append(module))
+    seen, again = backbone.condition(prompts), backbone.condition(prompts[::-1])
+    assert len(reads) == len(prompts) * len(backbone.encoders)
+    for row, expected in enumerate(alone):
+        phrases = expected.phrase_weights.shape[-1]
+        for field in ("sequence", "pooled", "base_tokens", "target_tokens"):
+            if (due := getattr(expected, field)) is not None:
+                assert torch.equal(getattr(seen, field)[row], due[0])
+                assert torch.equal(getattr(again, field)[len(prompts) - 1 - row], due[0])
+        assert torch.equal(seen.phrase_weights[row, :, :phrases], expected.phrase_weights[0])
+        assert not seen.phrase_weights[row, :, phrases:].any()
+    assert not any("encoders" in name for name, _ in backbone.named_parameters())
+    backbone.save(folder / "whole")
+    assert load_backbone(folder / "whole").encoders.keys() == backbone.encoders.keys()
+    copy = backbone.frozen_copy().to("meta")
+    assert copy.encoders is backbone.encoders and copy.condition([prompt]).sequence.is_meta
+    assert {weight.device.type for weight in backbone.encoders.parameters()} == {"cpu"}
+
+
+def frozen_weights_held_in_less_change_no_bit_under_autocast(backbone: Backbone, prompt: Prompt, folder: Path) -> None:
+    """Of a denoiser whose attention learns; what learns stays in float32, and so do its gradients."""
+    weights = dict(backbone.denoiser.requires_grad_(False).named_parameters())
+    learning = [weights[name].requires_grad_(True) for name in backbone.attention_parameters()]
+    (x_t, t), image, seen = noisy(backbone), torch.rand(1, 3, 64, 64), []
+    for dtype in (torch.float32, torch.bfloat16):
+        backbone.hold_frozen(dtype)
+        with torch.autocast("cpu", torch.bfloat16):
+            conditions = backbone.condition([prompt] * 2)
+            made = backbone.denoise(x_t, t, conditions, capture=True)
+            decoded, encoded = backbone.decode(x_t), backbone.encode(image)
+        loss = made.output.float().square().mean() + made.attention[0].query.float().mean() + decoded.mean()
+        gradients = torch.autograd.grad(loss, learning, allow_unused=True)
+        seen.append((conditions.sequence, encoded, decoded, made.output, *gradients))
+    for before, after in zip(*seen, strict=True):
+        assert before is after is None or torch.equal(before, after)
+    held = {name for name, weight in weights.items() if weight.dtype == torch.bfloat16}
+    assert held == {name for name, weight in weights.items() if weight.ndim > 1 and not weight.requires_grad}
+    matrices = {name: weight for name, weight in backbone.named_parameters() if weight.ndim > 1}
+    others = {name for name, weight in matrices.items() if weight.dtype == torch.float32 and not weight.requires_grad}
+    assert all(name.startswith("encoders.") and ("embed" in name or "shared" in name or "bias" in name)
+               for name in others), others
+
+
 def stage_two_trains_what_the_records_show(backbone: Backbone, prompt: Prompt, folder: Path) -> None:
     names = set(backbone.attention_parameters())
     weights = dict(backbone.denoiser.named_parameters())
@@ -137,6 +187,8 @@ BACKBONE_LAWS: tuple[BackboneLaw, ...] = (
     base_tokens_stand_at_equal_places_in_both_paths,
     prompts_do_not_see_each_other,
     the_frozen_copy_shares_what_is_frozen_and_learns_nothing,
+    remembered_texts_are_what_the_encoders_say_of_each_alone,
+    frozen_weights_held_in_less_change_no_bit_under_autocast,
     stage_two_trains_what_the_records_show,
     images_and_latents_have_matching_shapes,
     a_saved_backbone_comes_back_bit_for_bit,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from spf.backbones.capture import Capture, Projections, check_gradients
 from spf.backbones.process import Process
+from spf.backbones.remembered import OncePerPrompt
 from spf.files import unused, whole
 from spf.notation import Conditions, Prediction
 from spf.text import Prompt
@@ -52,14 +53,15 @@ class Backbone(nn.Module, ABC):
         self.tokenizers = dict(tokenizers)
         self.scheduler = scheduler
         self.process = process
+        self._remembered: OncePerPrompt | None = None
         self._capture = Capture(denoiser, self.projections())
         self.eval()
 
     # ---- the four questions ----
 
     @abstractmethod
-    def condition(self, texts: Sequence[Prompt]) -> Conditions:
-        """E = tau_text(y) of the prompts' full texts, without gradient, on the backbone's device."""
+    def read(self, texts: Sequence[Prompt]) -> Conditions:
+        """E = tau_text(y) of the prompts' full texts, without gradient, wherever the encoders are."""
 
     @abstractmethod
     def forward_denoiser(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
@@ -91,8 +93,23 @@ class Backbone(nn.Module, ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The denoiser's precision."""
+        """The denoiser's precision: that of its first weight, where some are held in less the one it computes in."""
         return next(self.denoiser.parameters()).dtype
+
+    def condition(self, texts: Sequence[Prompt]) -> Conditions:
+        """E = tau_text(y) of the prompts' full texts, without gradient, on the backbone's device."""
+        return (self._remembered or self.read)(texts).to(self.device)
+
+    def remember_texts(self, dtype: torch.dtype = torch.float32) -> None:
+        """From now on each text is read once, and the encoders stay where they are, whatever the backbone moves to.
+
+        They are then no part of the module any more, which is moved, sharded and broadcast. ``dtype`` is as of
+        ``OncePerPrompt``.
+        """
+        encoders = self.encoders
+        del self.encoders
+        object.__setattr__(self, "encoders", encoders)  # unseen by torch
+        self._remembered = OncePerPrompt(self.read, next(encoders.parameters()).device, dtype)
 
     def denoise(self, x_t: Tensor, t: Tensor, conditions: Conditions, capture: bool = False) -> Prediction:
         """The denoiser's output for x_t (B,C,h,w), t (B,); with ``capture`` also one record a cross-attention layer.
@@ -154,9 +171,19 @@ class Backbone(nn.Module, ABC):
 
     def frozen_copy(self) -> Backbone:
         """The reference path: a copy of the denoiser with nothing to learn; everything frozen is shared, not copied."""
-        shared = (self.vae, self.encoders, self.tokenizers, self.scheduler)
+        shared = (self.vae, self.encoders, self.tokenizers, self.scheduler, self._remembered)
         # deepcopy keeps what its memo already holds
         return copy.deepcopy(self, {id(part): part for part in shared}).requires_grad_(False).eval()
+
+    def hold_frozen(self, dtype: torch.dtype) -> None:
+        """Keep in ``dtype`` what does not learn and autocast rounds at each use: matrices of VAE, encoders, denoiser.
+
+        Biases, norms and embeddings stay as they are. Under autocast to ``dtype`` everything then computes what it
+        did, bit for bit; without autocast it computes no more.
+        """
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear | nn.Conv2d) and not layer.weight.requires_grad:
+                layer.weight.data = layer.weight.data.to(dtype)
 
     def enable_gradient_checkpointing(self) -> None:
         """Trade time for memory in the denoiser and in ``decode``: diffusers' blocks, non-reentrant."""

@@ -109,11 +109,11 @@ class MMDiTBackbone(Backbone):
         )
 
     @torch.no_grad()
-    def condition(self, texts: Sequence[Prompt]) -> Conditions:
+    def read(self, texts: Sequence[Prompt]) -> Conditions:
         tokens, clip, pooled = self._read_by_clip(texts)
         t5_tokens, t5 = self._read_by_t5(texts)
         sequence = torch.cat([functional.pad(clip, (0, t5.shape[-1] - clip.shape[-1])), t5], 1)  # (B,T,E)
-        return Conditions(sequence, pooled, *joined_rows([tokens, *t5_tokens], sequence.shape[1])).to(self.device)
+        return Conditions(sequence, pooled, *joined_rows([tokens, *t5_tokens], sequence.shape[1]))
 
     def _read_by_clip(self, texts: Sequence[Prompt]) -> tuple[Tokens, Tensor, Tensor]:
         """Tokens, which both CLIPs cut alike, their features side by side (B,77,E) and those of the text (B,F)."""
@@ -121,7 +121,7 @@ class MMDiTBackbone(Backbone):
         for end in ("", "_2"):
             encoder = self.encoders[f"text_encoder{end}"]
             tokens = tokenize(texts, self.tokenizers[f"tokenizer{end}"], encoder.config.max_position_embeddings)
-            seen.append(encoder(tokens.ids.to(self.device), output_hidden_states=True))
+            seen.append(encoder(tokens.ids.to(encoder.device), output_hidden_states=True))
         features, pooled = [one.hidden_states[-2] for one in seen], [one.text_embeds for one in seen]
         return tokens, torch.cat(features, -1), torch.cat(pooled, -1)
 
@@ -129,10 +129,12 @@ class MMDiTBackbone(Backbone):
         """Tokens, and their features (B,T,E), T <= 256; where there is no T5 no tokens, and zeros."""
         if "text_encoder_3" not in self.encoders:
             shape = (len(texts), T5_TOKENS, self.denoiser.config.joint_attention_dim)
-            return [], torch.zeros(shape, dtype=self.encoders["text_encoder"].dtype, device=self.device)
+            clip = self.encoders["text_encoder"]
+            return [], torch.zeros(shape, dtype=clip.dtype, device=clip.device)
         tokenizer = self.tokenizers["tokenizer_3"]
         tokens = tokenize(texts, tokenizer, min(T5_TOKENS, tokenizer.model_max_length))
-        return [tokens], self.encoders["text_encoder_3"](tokens.ids.to(self.device))[0]
+        encoder = self.encoders["text_encoder_3"]
+        return [tokens], encoder(tokens.ids.to(encoder.device))[0]
 
     def forward_denoiser(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         sequence, pooled = conditions.sequence.to(x_t.dtype), conditions.pooled.to(x_t.dtype)

@@ -91,13 +91,13 @@ class UNetBackbone(Backbone):
         )
 
     @torch.no_grad()
-    def condition(self, texts: Sequence[Prompt]) -> Conditions:
+    def read(self, texts: Sequence[Prompt]) -> Conditions:
         encoder = self.encoders["text_encoder"]
         tokens = tokenize(texts, self.tokenizers["tokenizer"], encoder.config.max_position_embeddings)
         # ---- Eq. 2: E = tau_text(y); CLIP is causal, so E_base is the same in both paths ----
-        sequence = encoder(tokens.ids.to(self.device)).last_hidden_state  # (B,T,E)
+        sequence = encoder(tokens.ids.to(encoder.device)).last_hidden_state  # (B,T,E)
         rows = (tokens.base_tokens, tokens.target_tokens, tokens.phrase_weights)
-        return Conditions(sequence, None, *rows).to(self.device)
+        return Conditions(sequence, None, *rows)
 
     def forward_denoiser(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         sequence = conditions.sequence.to(x_t.dtype)

@@ -101,7 +101,8 @@ class WholeConfig(SaveConfigCallback):
 
 def _learning(config: dict[str, Any]) -> dict[str, Any]:
     """What decides what is learnt; portraits may have moved, and be read by more processes, or more at a time."""
-    elsewhere = ["source", "num_workers", "max_bad_fraction", "gradient_checkpointing",
+    elsewhere = ["source", "num_workers", "max_bad_fraction", "gradient_checkpointing", "cache_texts",
+                 "frozen_dtype",
                  *["train_batch_size"] * bool(config["data"].get("global_batch_size"))]
     flat = {**config["model"]["init_args"], **config["data"], "class_path": config["model"]["class_path"],
             "seed_everything": config["seed_everything"], "ema.decay": config.get("ema", {}).get("decay", 0.0)}

@@ -80,7 +80,8 @@ class ControlPanel(Callback):
         self._shown = trainer.global_step
         rows = trainer.datamodule.portraits
         batch = collate([rows[index] for index in range(min(self.portraits, len(rows)))]).to(module.device)
-        picture = panel(batch.image, module.look(batch))
+        with module.computing():
+            picture = panel(batch.image, module.look(batch))
         try:
             trainer.logger.experiment.add_image("panels/sfcm", picture, trainer.global_step)
             save_png(picture, Path(trainer.default_root_dir) / "panels" / f"step_{trainer.global_step:06d}.png")

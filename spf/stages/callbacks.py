@@ -56,8 +56,9 @@ class SampleGrid(Callback):
         if not self.prompts or not self.every_n_steps:
             return
         base = [prompt.base for prompt in self.prompts]
-        self.earlier = {name: self._sample(make().to(module.device), base if name == "original" else self.prompts)
-                        for name, make in module.earlier().items()}
+        with module.computing():
+            self.earlier = {name: self._sample(make().to(module.device), base if name == "original" else self.prompts)
+                            for name, make in module.earlier().items()}
         self._show(trainer, module)
 
     @rank_zero_only
@@ -72,7 +73,7 @@ class SampleGrid(Callback):
 
     def _show(self, trainer: Trainer, module: LightningModule) -> None:
         self._shown = trainer.global_step
-        with self._as_shown(module):
+        with self._as_shown(module), module.computing():
             current = self._sample(module.backbone, self.prompts)
         rows = torch.stack([*self.earlier.values(), current], 1)  # (B,2 or 3,3,H,W)
         now = f"step {trainer.global_step}{', EMA' * self.ema}"

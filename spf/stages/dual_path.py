@@ -61,6 +61,7 @@ class DualPathAlignment(StandardFineTuning):
                  objective: AnyObjective = PAPER, sfcm: bool = True, decoder: str = "vae", decoded_share: float = 1.0,
                  masks: str | None = None, priors: str | None = None, **options: Any) -> None:
         super().__init__(tuning=tuning or CrossAttention(), **options)
+        self._held(self.reference)
         if not objective.diffusion:
             raise ValueError("objective.diffusion must have a weight: only L_diff reaches the last layers' weights")
         for need, given in (("masks", masks), ("priors", priors)):
@@ -102,14 +103,17 @@ class DualPathAlignment(StandardFineTuning):
 
     def earlier(self) -> dict[str, Callable[[], Backbone]]:
         h = self.hparams
-        stage1 = {"stage 1": lambda: start_models(h["base"], h["start"])[1].to(self.device)} if h["start"] else {}
-        return {"original": lambda: self.reference, **stage1}
+
+        def stage1() -> Backbone:
+            return self._held(start_models(h["base"], h["start"])[1].requires_grad_(False))
+
+        return {"original": lambda: self.reference, **({"stage 1": stage1} if h["start"] else {})}
 
     def on_fit_start(self) -> None:
         """What is not registered follows the model to its device."""
         self.reference.to(self.device)
-        if self.reference.dtype != self.backbone.dtype:
-            self.reference.denoiser.to(self.backbone.dtype)
+        if self.hparams["frozen_dtype"] == "float32":
+            self.reference.denoiser.to(self.backbone.dtype)  # where the trainer's precision is less
         if self.images:
             self.images.to(self.device)
         if self.objective.needs("masks"):

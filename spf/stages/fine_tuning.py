@@ -33,6 +33,10 @@ class StandardFineTuning(LightningModule):
         caption_dropout: share of samples trained on the empty text, for classifier-free guidance.
         gradient_checkpointing: trade time for memory (non-reentrant).
         cache_latents: keep each portrait's latent (the posterior's mode) in memory, so that it is encoded once.
+        cache_texts: read each text once, where the text encoders are loaded: they stay on the CPU. For portraits whose
+            texts fit ``spf.backbones.remembered.MOST_BYTES``.
+        frozen_dtype: of the matrices that do not learn (VAE, encoders, frozen ones of a denoiser); "bfloat16" halves
+            their memory, changes no bit of a step, and needs the trainer's precision bf16-mixed.
         seed: of noise, timesteps and dropout, together with the epoch and the sample's id.
         tuning: which weights learn; None is `Full`.
 
@@ -53,6 +57,8 @@ class StandardFineTuning(LightningModule):
         caption_dropout: float = 0.0,
         gradient_checkpointing: bool = False,
         cache_latents: bool = False,
+        cache_texts: bool = False,
+        frozen_dtype: Literal["float32", "bfloat16"] = "float32",
         seed: int = 0,
         tuning: Tuning | None = None,
     ) -> None:
@@ -70,6 +76,7 @@ class StandardFineTuning(LightningModule):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.tuning.apply(self.backbone)
+        self._held(self.backbone)
         self._latents = OncePerPortrait(lambda images: self.backbone.encode(images))
 
     def _initial(self) -> Backbone:
@@ -80,7 +87,26 @@ class StandardFineTuning(LightningModule):
 
     def earlier(self) -> dict[str, Callable[[], Backbone]]:
         """The models that the current one is shown beside, by name."""
-        return {"original": self._initial}
+        return {"original": lambda: self._held(self._initial().requires_grad_(False))}
+
+    def _held(self, model: Backbone) -> Backbone:
+        """The model, its frozen weights and text encoders as the options have them."""
+        held = getattr(torch, self.hparams["frozen_dtype"])
+        model.hold_frozen(held)
+        if self.hparams["cache_texts"]:
+            model.remember_texts(held)
+        return model
+
+    def computing(self) -> torch.autocast:
+        """The context in which the models run outside of a step: without it, held weights do not fit the others."""
+        held = self.hparams["frozen_dtype"]
+        return torch.autocast(self.device.type, getattr(torch, held), enabled=held != "float32")
+
+    def setup(self, stage: str) -> None:
+        """Raises ValueError for weights held in a precision that the trainer does not compute in."""
+        held, precision = self.hparams["frozen_dtype"], self.trainer.precision
+        if held == "bfloat16" and precision != "bf16-mixed":
+            raise ValueError(f"model.frozen_dtype {held} needs trainer.precision bf16-mixed, not {precision}")
 
     def on_train_start(self) -> None:
         """From here the tuning knows how long it has."""

@@ -16,6 +16,7 @@ from spf.stages.callbacks import SampleGrid, Throughput
 from spf.stages.ema import Ema
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.text import Prompt
+from spf.tuning import CrossAttention
 from tests.stages.toy import Toy, toy_data, toy_trainer
 
 
@@ -63,6 +64,18 @@ def test_averaged_weights_are_shown_and_the_model_keeps_its_own(
 def test_averaged_weights_cannot_be_shown_where_none_are_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"give --ema\.decay"):
         toy_trainer(tmp_path, 1, SampleGrid(["a woman"], ema=True), Ema()).fit(Toy(), toy_data())
+
+
+def test_samples_are_made_by_models_whose_frozen_weights_are_held_in_less(
+        tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    """Outside of a step, in the precision of a step: before the first one both models are nearly the same."""
+    grid = SampleGrid(["a woman"], every_n_steps=2, steps=2)
+    stage = StandardFineTuning(str(tiny_sd15), learning_rate=1e-2, frozen_dtype="bfloat16", tuning=CrossAttention())
+    Trainer(max_steps=2, default_root_dir=tmp_path, logger=TensorBoardLogger(tmp_path), callbacks=[grid],
+            enable_progress_bar=False, enable_checkpointing=False, enable_model_summary=False, accelerator="cpu",
+            precision="bf16-mixed").fit(stage, PortraitData(str(portraits), 64, 4, num_workers=0))
+    before, after = (halves(tmp_path / "samples" / f"step_00000{step}.png") for step in (0, 2))
+    assert 2 * np.abs(np.subtract(*before, dtype=float)).mean() < np.abs(np.subtract(*after, dtype=float)).mean()
 
 
 def test_after_a_resume_the_original_is_the_base_model_again(tiny_sd15: Path) -> None:

@@ -45,6 +45,12 @@ def step(stage: DualPathAlignment, batch: PortraitBatch) -> dict[str, torch.Tens
     return stage.training_step(batch, 0)
 
 
+@pytest.fixture(params=["tiny_sd15", "tiny_sd35"])
+def tiny(request: pytest.FixtureRequest) -> Path:
+    """Each kind of backbone."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="module")
 def stage1(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a stage 1 that has moved every weight."""
@@ -208,6 +214,49 @@ def test_dropped_captions_are_aligned_everywhere_and_not_enhanced(tiny_sd15: Pat
                                                                  batch: PortraitBatch) -> None:
     seen = step(stage2(tiny_sd15, stage1, caption_dropout=1.0), batch)
     assert not seen["sfcm"].any() and seen["m_fine"].all() and not seen["m_text"].any() and "enhanced" not in seen
+
+
+@pytest.mark.parametrize("tuning", [CrossAttention(), Full()], ids=lambda kind: type(kind).__name__)
+def test_held_weights_change_no_bit_of_a_step(tiny: Path, tuning: Any, batch: PortraitBatch) -> None:
+    """Nor are the paths another where they are equal: no soft map of rounding, whatever learns."""
+    seen = []
+    for held in ("float32", "bfloat16"):
+        stage = stage2(tiny, seed=5, frozen_dtype=held, tuning=tuning)
+        with torch.autocast("cpu", torch.bfloat16):
+            seen.append(step(stage, batch))
+            prompts, _, t, noise, x0 = stage.drawn(batch)
+            x_t, base = stage.backbone.process.noised(x0, noise, t), [prompt.base for prompt in prompts]
+            response = stage.backbone.denoise(x_t, t, stage.backbone.condition(base)).output
+            assert torch.equal(response, stage.refer(x_t, t, prompts).output)
+    assert stage.reference.denoiser.dtype == torch.bfloat16 and seen[0]["m_fine"].isfinite().all()
+    assert all(torch.equal(seen[0][name], seen[1][name]) for name in seen[0])
+
+
+def test_both_paths_remember_their_texts(tiny: Path, batch: PortraitBatch) -> None:
+    stages = [stage2(tiny, cache_texts=cache) for cache in (False, True)]
+    assert torch.allclose(*(step(stage, batch)["loss"] for stage in stages), rtol=1e-4)
+    for encoder in stages[1].backbone.encoders.values():
+        encoder.register_forward_pre_hook(lambda *_: pytest.fail("each text has been read"))
+    assert stages[1].reference.encoders is stages[1].backbone.encoders
+    step(stages[1], batch)
+
+
+def test_held_weights_leave_checkpoints_resume_and_export_as_they_are(
+        tiny: Path, portraits: Path, tmp_path: Path) -> None:
+    """What learns is saved in float32; all else of the exported model is the base's, in full precision."""
+    options = {"frozen_dtype": "bfloat16", "learning_rate": 1e-3, "gradient_checkpointing": True}
+    whole, resumed = (stage2(tiny, **options) for _ in range(2))
+    keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=1, save_top_k=-1)
+    trainer(tmp_path, 2, callbacks=[keep], precision="bf16-mixed").fit(whole, data(portraits))
+    trainer(tmp_path, 2, precision="bf16-mixed").fit(resumed, data(portraits), ckpt_path=tmp_path / "step=1.ckpt")
+    trained = {name: weight for name, weight in whole.named_parameters() if weight.requires_grad}
+    assert all(torch.equal(weight, resumed.get_parameter(name)) for name, weight in trained.items())
+    original, customised = load_customised(tmp_path / "step=2.ckpt")  # finds the base by its hash
+    base = original.state_dict()
+    for name, weight in customised.state_dict().items():
+        learnt = trained.get(f"backbone.{name}")
+        assert weight.dtype == base[name].dtype and torch.equal(weight, base[name] if learnt is None else learnt), name
+    assert {weight.dtype for weight in customised.parameters()} == {torch.float32}
 
 
 def test_a_tuning_acts_once_an_optimizer_step(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:

@@ -174,6 +174,50 @@ def test_random_weights_come_from_the_seed(tiny_sd15: Path) -> None:
     assert torch.equal(first, same) and not torch.equal(first, other)
 
 
+@pytest.mark.parametrize("tiny", ["tiny_sd15", "tiny_sd35"])
+@pytest.mark.parametrize("tuning", [None, LoRA(2, 2)], ids=["Full", "LoRA"])
+def test_held_weights_change_no_bit_of_a_step(
+        tiny: str, tuning: Tuning | None, batch: PortraitBatch, request: pytest.FixtureRequest) -> None:
+    """The step rounds them to bfloat16 anyway; what learns, and its gradients, stay in float32."""
+    base, losses = str(request.getfixturevalue(tiny)), []
+    for held in ("float32", "bfloat16"):
+        stage = StandardFineTuning(base, tuning=tuning, seed=5, frozen_dtype=held)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(loss(stage, batch))
+    assert torch.equal(*losses)
+    learning = [weight for weight in stage.backbone.denoiser.parameters() if weight.requires_grad]
+    losses[1].backward()
+    assert {weight.dtype for weight in learning} == {weight.grad.dtype for weight in learning} == {torch.float32}
+    assert stage.backbone.vae.encoder.conv_in.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("held", ["float32", "bfloat16"])
+def test_texts_are_read_once_in_a_training(
+        tiny_sd35: Path, portraits: Path, batch: PortraitBatch, tmp_path: Path, held: str) -> None:
+    """A step is that of texts read in float32, or in what the trainer computes in; dropped captions are one text."""
+    cached, plain = (StandardFineTuning(str(tiny_sd35), frozen_dtype=held, cache_texts=cache, caption_dropout=0.5)
+                     for cache in (True, False))
+    with torch.autocast("cpu", torch.bfloat16, enabled=held == "bfloat16"):
+        assert torch.allclose(loss(cached, batch), loss(plain, batch), rtol=1e-3)
+    said: list[tuple[int, ...]] = []
+    cached.backbone.encoders["text_encoder_3"].register_forward_pre_hook(
+        lambda _, given: said.append(tuple(given[0].flatten().tolist())))
+    source = data(portraits)
+    del cached.log
+    trainer(tmp_path, 8, precision={"float32": "32-true", "bfloat16": "bf16-mixed"}[held]).fit(cached, source)
+    texts = {(row["base_text"], row["target_text"]) for row in source.portraits.table}
+    assert 2 < len(said) <= len(texts) + 1 and len(said) == len(set(said))
+    kept = cached.backbone.condition([Prompt("")]).sequence
+    assert kept.dtype == getattr(torch, held) and "encoders" not in str(cached.state_dict().keys())
+
+
+def test_held_weights_need_a_trainer_that_computes_in_their_precision(
+        tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
+    stage = StandardFineTuning(str(tiny_sd15), frozen_dtype="bfloat16")
+    with pytest.raises(ValueError, match=r"frozen_dtype bfloat16 needs trainer\.precision bf16-mixed, not 32-true"):
+        trainer(tmp_path, 1).fit(stage, data(portraits))
+
+
 def test_a_resumed_run_equals_the_uninterrupted_one(tiny_sd15: Path, portraits: Path, tmp_path: Path) -> None:
     options = {"learning_rate": 1e-3, "lr_scheduler": "cosine", "caption_dropout": 0.2}
     whole, resumed = (StandardFineTuning(str(tiny_sd15), **options) for _ in range(2))
