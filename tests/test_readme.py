@@ -28,7 +28,7 @@ SHORTER: dict[str, list[str]] = {
     "doctor": [],
 }
 """What makes each verb of spf quick; a later option wins. A verb that is not here is only parsed."""
-NOT_HERE = re.compile(r"sd15|realistic|/path/to/", re.IGNORECASE)
+NOT_HERE = re.compile(r"sd15|sd35m|realistic|/path/to/", re.IGNORECASE)
 """What marks a command on base models or portraits that no test has."""
 MAKE = ["make", "-o", ".venv/.installed", f"BIN={Path(sys.executable).parent}"]
 """make in the environment that runs the tests: set-up is taken for done."""

@@ -20,7 +20,8 @@ from spf.text import Prompt
 
 
 class SampleGrid(Callback):
-    """Original beside current for fixed prompts, each with its own seed, at step 0 and every N steps.
+    """Original beside current for fixed prompts, each with its own seed, at step 0 and every N steps, as large as the
+    training's portraits.
 
     The original is made from the base text by the base model, the current one from base + target text: the pair the
     paper compares. In stage 2 the model of stage 1 stands between them. Grids go to TensorBoard and to ``samples/`` in
@@ -55,6 +56,7 @@ class SampleGrid(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.prompts or not self.every_n_steps:
             return
+        self._size = trainer.datamodule.resolution
         base = [prompt.base for prompt in self.prompts]
         with module.computing():
             self.earlier = {name: self._sample(make().to(module.device), base if name == "original" else self.prompts)
@@ -69,7 +71,7 @@ class SampleGrid(Callback):
 
     def _sample(self, backbone: Any, prompts: list[Prompt]) -> Tensor:
         return generate(backbone, prompts, self.seeds, steps=self.steps, guidance_scale=self.guidance_scale,
-                        chunk=min(len(prompts), CHUNK), progress=False)
+                        height=self._size, width=self._size, chunk=min(len(prompts), CHUNK), progress=False)
 
     def _show(self, trainer: Trainer, module: LightningModule) -> None:
         self._shown = trainer.global_step
