@@ -4,8 +4,9 @@
 
 Measured is a whole step of the shipped miniature recipes (training_step, backward, clipping, AdamW) in a process of its
 own: its greatest resident memory less that of the same process before the model was built (Linux alone, on the CPU).
-It is the second step, on other portraits than the first, so that they are encoded as in a first epoch. A process also
-holds what no tensor is: code that a first use loads, packed copies of the kernels, slack of the allocator.
+It is the second step, on other portraits than the first, so that they are encoded as in a first epoch. Pages of files
+(code that a first use loads) are taken off, and freed memory is given back at once (MALLOC_MMAP_THRESHOLD_). What the
+kernels hold beside tensors, such as packed copies of a convolution's input, is in the measurement and not estimated.
 
 The last line is JSON: ``cases``, and ``worst_ratio``, that of estimate and measurement, the greater over the smaller.
 ``--quick`` measures one pair; without it ``fit.md`` is written.
@@ -21,13 +22,18 @@ from itertools import product
 from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # resident memory is the CPU's
+os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**18)  # in the processes that measure, what is freed is given back at once
 
 import torch
 from machine.memory import fresh, peak, resident
 from machine.processor import processor
+from timing.bases import Base, painted
+from timing.rows import CHANGES, SHIPPED, STAGE1, module, read_recipe
+from timing.training import Training
 
-from spf.cli.doctor import GIB
-from spf.cli.fits import estimate
+from spf.backbones import BASES
+from spf.cli.fits import GIB, estimate
+from spf.clip import CLIPS
 
 STAGES = (1, 2)
 
@@ -59,24 +65,17 @@ def cases(quick: bool) -> Iterator[Case]:
 
 def measured(case: Case) -> float:
     """GiB of the second step."""
-    from timing.bases import painted
-    from timing.rows import CHANGES, SHIPPED, STAGE1, module, read_recipe
-    from timing.training import Training
-    from timing.bases import Base
-    from spf.backbones import BASES
-    from spf.clip import CLIPS
-
     recipe = read_recipe("miniature", case.stage)
     recipe["model"]["init_args"]["gradient_checkpointing"] = case.checkpointed
     base = Base("miniature", {"base": BASES["miniature"], "clip": CLIPS["miniature"]}, "", painted)
     batch = painted(case.batch)
-    before = resident()
-    row = STAGE1 if case.stage == 1 else SHIPPED
-    training = Training(module(recipe, base, CHANGES[row]), batch, case.precision, recipe["trainer"]["gradient_clip_val"])
+    row, clip = STAGE1 if case.stage == 1 else SHIPPED, recipe["trainer"]["gradient_clip_val"]
+    before, files = resident(), resident("RssFile")
+    training = Training(module(recipe, base, CHANGES[row]), batch, case.precision, clip)
     training.step()
     training.batch = replace(batch, ids=[f"{name}, once more" for name in batch.ids])
     _, gib = peak(training.step)
-    return gib - before
+    return gib - before - (resident("RssFile") - files)
 
 
 def main() -> None:
@@ -104,7 +103,8 @@ def heading(threads: int) -> list[str]:
     """Of the report."""
     return [f"# Estimated and measured memory of a training step, {date.today()}", "",
             f"The miniature's recipes, 128 pixels; {threads} threads, {processor()}.",
-            "Measured: the greatest resident memory during the second step, less that of the libraries (Linux alone).", "",
+            "Measured: the greatest resident memory during the second step, less that before the model was built and "
+            "pages of files (Linux alone).", "",
             "| stage | batch | precision | gradient checkpointing | estimate (GiB) | measured (GiB) | ratio |",
             "|---|---|---|---|---|---|---|"]
 

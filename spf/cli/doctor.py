@@ -5,15 +5,13 @@ from pathlib import Path
 
 import torch
 
-from spf.cli.fits import advice, estimate, table
+from spf.cli.fits import GIB, advice, estimate, table
 from spf.evaluation.doctor import networks
 from spf.evaluation.weights import FOLDER
 
-GIB = 2**30
-
 
 def doctor(args: list[str]) -> None:
-    """``spf doctor --eval`` or ``spf doctor --fit -c experiment.yaml``; options of ``spf fit`` may follow the latter."""
+    """``spf doctor --eval``, or ``spf doctor --fit -c experiment.yaml`` with any options of ``spf fit``."""
     parser = argparse.ArgumentParser("spf doctor", description="what this machine lacks", allow_abbrev=False)
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("--eval", action="store_true", help="the metrics' networks")

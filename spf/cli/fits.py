@@ -15,7 +15,7 @@ from spf.stages.weightless import WEIGHTLESS
 from spf.tuning import TUNINGS
 
 GIB = 2**30
-DEVICES_OWN = 0.1  # share of a device's memory for its context, the kernels' workspaces and fragmentation: a custom, not measured
+DEVICES_OWN = 0.1  # share of its memory for context, workspaces of kernels and fragmentation: assumed, not measured
 PRECISION_NAMES = {"None": "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 
 
@@ -35,7 +35,8 @@ def _options(given: Namespace) -> dict:
     """The constructor's, with tuning and objective made; a random denoiser is as large as any."""
     options = {**vars(given), "denoiser": "pretrained"}
     if tuning := options["tuning"]:
-        options["tuning"] = TUNINGS[tuning.class_path.rpartition(".")[2]](**tuning.get("init_args", Namespace()).as_dict())
+        kind = TUNINGS[tuning.class_path.rpartition(".")[2]]
+        options["tuning"] = kind(**tuning.get("init_args", Namespace()).as_dict())
     if "objective" in options:
         options["objective"] = AnyObjective(**options["objective"].as_dict())
     return options

@@ -6,15 +6,12 @@ the stage's own ``training_step``: what is saved for the backward pass, casts, t
 
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -75,9 +72,10 @@ def footprint(module: StandardFineTuning, given: Conditions) -> Footprint:
     module.chance = lambda _: chance
     module.log = lambda *_, **__: None
     stored, autocast = PRECISIONS[given.precision]
-    policy = _CudaPolicy() if given.device == "cuda" else nullcontext()
-    with _Shapes(allow_non_fake_inputs=True), policy, LiveBytes() as live:
+    with _Shapes(allow_non_fake_inputs=True), LiveBytes() as live:
         _fake(module, stored)
+        if autocast is not None and given.device == "cuda":
+            _keep_norms_whole(module)
         weights = _weights(module)
         learn = [weight for weight in module.parameters() if weight.requires_grad]
         gradients = _bytes(learn)
@@ -98,8 +96,7 @@ def _step(module: StandardFineTuning, batch: PortraitBatch, learn: list[nn.Param
     if not accumulates:
         for weight in learn:
             weight.grad = None
-    # not loss.backward(), inside which no function mode sees what checkpointing computes again
-    torch.autograd.backward(result["loss"] if isinstance(result, dict) else result)
+    (result["loss"] if isinstance(result, dict) else result).backward()
 
 
 class _Shapes(FakeTensorMode):
@@ -135,18 +132,6 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
 
-class _CudaPolicy(TorchFunctionMode):
-    """Autocast on a GPU has norms in float32, which that of the CPU leaves in half precision."""
-
-    norms = (functional.layer_norm, functional.group_norm)
-
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: tuple = (),
-                           kwargs: dict[str, Any] | None = None) -> Any:
-        if func in self.norms and torch.is_autocast_enabled("cpu"):
-            args = tuple(one.float() if isinstance(one, Tensor) else one for one in args)
-        return func(*args, **(kwargs or {}))
-
-
 class _RealTokens:
     """A tokenizer whose tokens are no fake tensors: where phrases stand in them is read."""
 
@@ -171,6 +156,18 @@ def _fake(module: StandardFineTuning, stored: torch.dtype) -> None:
         for part in root.modules():
             for held in (part._parameters, part._buffers):
                 held.update({name: _faked(value, dtype, done) for name, value in held.items() if value is not None})
+
+
+def _keep_norms_whole(module: StandardFineTuning) -> None:
+    """Autocast on a GPU has these norms in float32; that of the CPU, under which we count, leaves them in half."""
+    for root in _roots(module):
+        for part in root.modules():
+            if isinstance(part, nn.LayerNorm | nn.GroupNorm):
+                part.register_forward_pre_hook(lambda _, given: tuple(one.float() for one in given))
+
+
+def _roots(module: StandardFineTuning) -> list[nn.Module]:
+    return [module, *(module.frozen if isinstance(module, WeightlessAlignment) else [])]
 
 
 def _faked(value: Tensor, dtype: torch.dtype | None, done: dict[int, Any]) -> Tensor:
