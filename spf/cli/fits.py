@@ -10,7 +10,7 @@ from jsonargparse import Namespace
 
 from spf.baselines.objective import AnyObjective
 from spf.cli.commands import parser
-from spf.stages.memory import PRECISIONS, Conditions, Footprint, footprint
+from spf.stages.memory import PRECISIONS, Footprint, Setting, footprint
 from spf.stages.weightless import WEIGHTLESS
 from spf.tuning import TUNINGS
 
@@ -28,7 +28,7 @@ def estimate(training: list[str]) -> Footprint:
     stage = config.model.class_path.rpartition(".")[2]
     if stage not in WEIGHTLESS:
         raise ValueError(f"there is no estimate for model.class_path {stage}: give {' or '.join(WEIGHTLESS)}")
-    return footprint(WEIGHTLESS[stage](**_options(config.model.init_args)), _conditions(config))
+    return footprint(WEIGHTLESS[stage](**_options(config.model.init_args)), _setting(config))
 
 
 def _options(given: Namespace) -> dict:
@@ -42,13 +42,13 @@ def _options(given: Namespace) -> dict:
     return options
 
 
-def _conditions(config: Namespace) -> Conditions:
+def _setting(config: Namespace) -> Setting:
     trainer, data = config.trainer, config.data
     precision = PRECISION_NAMES.get(str(trainer.precision), str(trainer.precision))
     if precision not in PRECISIONS:
         raise ValueError(f"there is no estimate for trainer.precision {precision}: give {', '.join(PRECISIONS)}")
     batches = (data.global_batch_size or data.train_batch_size) > data.train_batch_size
-    return Conditions(
+    return Setting(
         data.train_batch_size, data.resolution, precision, "cpu" if trainer.accelerator == "cpu" else "cuda",
         averaged=bool(config.ema.decay), accumulates=batches or trainer.accumulate_grad_batches > 1,
         clips=bool(trainer.gradient_clip_val))

@@ -42,7 +42,7 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class Conditions:
+class Setting:
     """What decides about a step's memory beside the module.
 
     Args:
@@ -64,7 +64,7 @@ class Conditions:
     clips: bool = False
 
 
-def footprint(module: StandardFineTuning, given: Conditions) -> Footprint:
+def footprint(module: StandardFineTuning, given: Setting) -> Footprint:
     """Of a stage without weights (``spf.stages.weightless``), which is used up."""
     batch = portraits(given.batch, given.resolution)
     module.hparams["caption_dropout"] = 0.0  # a text that is kept makes the larger step
@@ -144,11 +144,11 @@ class _RealTokens:
 
 
 def _fake(module: StandardFineTuning, stored: torch.dtype) -> None:
-    """Every weight becomes a fake one on the CPU; CLIP and a tiny decoder stay as they are in half-precision runs."""
+    """Every weight becomes a fake one on the CPU, in ``stored`` where Lightning and ``on_fit_start`` see to it."""
     roots = [(module, stored)]
     if isinstance(module, WeightlessAlignment):
         reference, *images = module.frozen
-        roots += [(reference, None), (reference.denoiser, stored), *((one, None) for one in images)]
+        roots += [(reference.denoiser, stored), (reference, None), *((one, None) for one in images)]
         reference.tokenizers = {name: _RealTokens(one) for name, one in reference.tokenizers.items()}
     module.backbone.tokenizers = {name: _RealTokens(one) for name, one in module.backbone.tokenizers.items()}
     done = dict[int, Any]()

@@ -8,7 +8,7 @@ from spf.cli import fits
 from spf.cli.commands import parser
 from spf.cli.fits import advice, changes, estimate, table
 from spf.stages.fine_tuning import StandardFineTuning
-from spf.stages.memory import Conditions, Footprint
+from spf.stages.memory import Footprint, Setting
 from spf.stages.weightless import WeightlessAlignment, WeightlessFineTuning
 from spf.tuning import LoRA
 
@@ -26,9 +26,9 @@ def options(*training: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[StandardFineTuning, Conditions]]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[StandardFineTuning, Setting]]:
     """What is to be counted, and is not."""
-    found = list[tuple[StandardFineTuning, Conditions]]()
+    found = list[tuple[StandardFineTuning, Setting]]()
     monkeypatch.setattr(fits, "footprint", lambda *given: found.append(given) or of(1))
     return found
 
@@ -38,7 +38,7 @@ def test_an_experiment_is_its_stage_as_configured(asked: list, tiny_sd15: Path) 
     (module, given), = asked
     assert type(module) is WeightlessFineTuning and module.tuning == LoRA(8, 8.0)
     assert module.hparams["base"] == str(tiny_sd15) and module.hparams["gradient_checkpointing"]
-    assert given == Conditions(2, 64, "bf16-mixed")
+    assert given == Setting(2, 64, "bf16-mixed")
 
 
 def test_stage_2_needs_neither_its_start_nor_its_portraits(asked: list, tiny_sd15: Path) -> None:
@@ -48,7 +48,7 @@ def test_stage_2_needs_neither_its_start_nor_its_portraits(asked: list, tiny_sd1
     (module, given), = asked
     assert type(module) is WeightlessAlignment and module.images.decoder == "checkpointed"
     assert module.objective.m_text == 0.2 and not Path(module.hparams["start"]).exists()
-    assert given == Conditions(2, 64, "32-true", "cpu", averaged=True, accumulates=True, clips=True)
+    assert given == Setting(2, 64, "32-true", "cpu", averaged=True, accumulates=True, clips=True)
 
 
 def test_the_table_has_a_line_a_part_and_the_sum() -> None:

@@ -11,11 +11,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from spf.backbones import load_backbone
 from spf.baselines.objective import AnyObjective
 from spf.clip import Clip
-from spf.stages.memory import Conditions, Footprint, LiveBytes, footprint
+from spf.stages.memory import Footprint, LiveBytes, Setting, footprint
 from spf.stages.weightless import WeightlessAlignment, WeightlessFineTuning
 from spf.tuning import LoRA
 
-TWO = Conditions(2, 64)
+TWO = Setting(2, 64)
 
 
 def size(module: torch.nn.Module, learning: bool = False) -> int:
@@ -25,12 +25,12 @@ def size(module: torch.nn.Module, learning: bool = False) -> int:
 
 
 @cache
-def stage1(given: Conditions = TWO, base: str = "miniature", **options: Any) -> Footprint:
+def stage1(given: Setting = TWO, base: str = "miniature", **options: Any) -> Footprint:
     return footprint(WeightlessFineTuning(base=base, **options), given)
 
 
 @cache
-def stage2(given: Conditions = TWO, base: str = "miniature", **options: Any) -> Footprint:
+def stage2(given: Setting = TWO, base: str = "miniature", **options: Any) -> Footprint:
     return footprint(WeightlessAlignment(base=base, **options), given)
 
 
@@ -64,7 +64,7 @@ def test_persistent_parts_are_exact(precision: str) -> None:
     if precision == "bf16-true":
         model.to(torch.bfloat16)
     learn = size(model.denoiser.requires_grad_(True), learning=True)
-    found = stage1(Conditions(2, 64, precision, averaged=True))
+    found = stage1(Setting(2, 64, precision, averaged=True))
     assert found.weights == {"denoiser": size(model.denoiser), "VAE": size(model.vae),
                              "text encoders": size(model.encoders)}
     assert (found.gradients, found.optimizer) == (learn, 2 * learn)
@@ -83,6 +83,13 @@ def test_stage_2_has_a_reference_and_clip_and_learns_attention_alone() -> None:
     assert found.activations > stage1().activations
 
 
+def test_in_half_precision_both_denoisers_are_and_clip_is_not() -> None:
+    half, whole = stage2(Setting(2, 64, "bf16-true")).weights, stage2().weights
+    schedule = size(load_backbone("miniature").process)
+    assert half["denoiser"] == whole["denoiser"] / 2 and half["CLIP"] == whole["CLIP"]
+    assert half["reference"] == (whole["reference"] - schedule) / 2 + schedule
+
+
 def test_a_term_without_a_weight_does_no_work() -> None:
     nothing = stage2(objective=AnyObjective(m_text=0, m_fine=0, enhanced=0))
     undecoded = stage2(objective=AnyObjective(enhanced=0))
@@ -91,13 +98,13 @@ def test_a_term_without_a_weight_does_no_work() -> None:
 
 
 def test_activations_answer_to_what_makes_them() -> None:
-    one, two, four = (stage1(Conditions(batch, 64)).activations for batch in (1, 2, 4))
-    assert one < two < four and four - two == pytest.approx(2 * (two - one), rel=0.1)
-    assert stage1(Conditions(2, 128)).activations > 2 * two
-    assert stage1(gradient_checkpointing=True).activations < 0.7 * two
-    on_cpu, on_gpu = (stage1(Conditions(4, 64, "bf16-mixed", device)).activations
-                      for device in ("cpu", "cuda"))
-    assert on_cpu < on_gpu < four
+    half, whole = (stage1(Setting(batch, 128)).activations for batch in (8, 16))
+    assert half < whole == pytest.approx(2 * half, rel=0.1)
+    assert TWO.resolution == 64 and stage1(TWO).activations < half / 4
+    on_cpu, on_gpu = (stage1(Setting(16, 128, "bf16-mixed", device)).activations for device in ("cpu", "cuda"))
+    assert on_cpu < on_gpu < whole
+    checkpointed = stage1(Setting(16, 128), gradient_checkpointing=True).activations
+    assert checkpointed < 0.7 * whole
 
 
 def test_low_rank_learns_little() -> None:
@@ -107,7 +114,7 @@ def test_low_rank_learns_little() -> None:
 
 
 def test_gradients_that_are_accumulated_stay_through_the_backward_pass() -> None:
-    several = stage1(Conditions(2, 64, accumulates=True))
+    several = stage1(Setting(2, 64, accumulates=True))
     assert several.total >= stage1().total
 
 
