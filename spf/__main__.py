@@ -12,12 +12,12 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from spf.backbones import BASES, load_backbone
+from spf.cli.doctor import doctor
 from spf.cli.fit import fit
 from spf.cli.plan import plan
 from spf.cli.test import test
 from spf.clip import Clip
 from spf.customised import Lineage, load_lineage
-from spf.evaluation.doctor import doctor
 from spf.evaluation.phrase_masks import mask_portraits
 from spf.evaluation.pickles import convert_mps
 from spf.evaluation.triples import triples

@@ -9,17 +9,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 CLIPS = {"miniature": str(files("spf") / "miniature" / "weights" / "clip"),
          "vit-l-14": "openai/clip-vit-large-patch14"}
 """Short names: the miniature's, and the paper's."""
 
+VIT_L_14 = {
+    "projection_dim": 768,
+    "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+                      "num_attention_heads": 16, "patch_size": 14, "image_size": 224}}
+"""The configuration of the paper's."""
+
 
 class Clip(nn.Module):
     """tau_v and tau_t: images and texts as unit vectors of one space. Frozen; gradients flow to the images."""
 
-    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, model: CLIPModel, tokenizer: CLIPTokenizer | None, mean: Sequence[float],
+                 std: Sequence[float]) -> None:
         super().__init__()
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -45,6 +54,14 @@ class Clip(nn.Module):
                 "openai/clip-vit-large-patch14 --local-dir models/clip-vit-large-patch14` (MIT licence), then give "
                 "that folder") from error
         return cls(model.float(), tokenizer, processor.image_mean, processor.image_std)
+
+    @classmethod
+    def weightless(cls, source: str | Path) -> "Clip":
+        """Its shape on the meta device, of a folder's configuration, or of ViT-L/14; it reads no texts."""
+        folder = Path(CLIPS.get(str(source), source))
+        config = CLIPConfig.from_pretrained(folder) if folder.is_dir() else CLIPConfig(**VIT_L_14)
+        with torch.device("meta"):
+            return cls(CLIPModel(config).float(), None, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
 
     def image(self, image: Tensor) -> Tensor:
         """tau_v: images (B,3,H,W) in [0,1], any size -> unit vectors (B,E)."""

@@ -23,7 +23,8 @@ FLOORS = {"miniature": {
     "step_time": {"stage2_over_stage1_plain": 0, "stage2_over_stage1": 0, "explicit_over_ours": 0,
                   "time_over_floor": 0},
     "metrics": {"suite_over_packages": 0, "second_method_speedup": 0, "fid_seconds": 0, "images_per_second": 0},
-    "comparison": {"rows": 0, "orderings_total": 0, "orderings_held": -1, "budget_spread": 0.99}}
+    "comparison": {"rows": 0, "orderings_total": 0, "orderings_held": -1, "budget_spread": 0.99},
+    "fit": {"cases": 1, "worst_ratio": 0.99}}
 
 
 @pytest.mark.parametrize("script", BENCHMARKS, ids=str)
@@ -35,6 +36,8 @@ def test_a_benchmark_hurries_and_keeps_its_floors(script: Path, tmp_path: Path) 
     assert {name: figures[name] for name, floor in floors.items() if figures[name] <= floor} == {}
     if script.stem == "miniature":
         assert (tmp_path / "pollution.png").is_file() and "| pollution |" in (tmp_path / "quick.md").read_text()
+    if script.stem == "fit":
+        assert figures["worst_ratio"] < 1.2
 
 
 def test_all_shipped_weights_together_are_small() -> None:

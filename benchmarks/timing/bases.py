@@ -13,17 +13,12 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConf
 from spf.backbones import BASES
 from spf.backbones.clip_bpe import clip_tokenizer
 from spf.backbones.unet import SD15_CONFIG, UNetBackbone, random_unet
-from spf.clip import CLIPS
+from spf.clip import CLIPS, VIT_L_14
 from spf.miniature.painter import paint
 from spf.miniature.people import CLAIMS, base_text, draw_people, phrase, target_text
 from spf.portraits.datamodule import PortraitBatch
 
 SEED = 510_000
-VIT_L_14 = {
-    "projection_dim": 768,
-    "text_config": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
-    "vision_config": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
-                      "num_attention_heads": 16, "patch_size": 14, "image_size": 224}}
 
 
 @dataclass(frozen=True)

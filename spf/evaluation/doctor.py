@@ -1,21 +1,16 @@
-"""``spf doctor``: what a machine lacks."""
+"""``spf doctor --eval``: which networks of the metrics a machine lacks."""
 
-import argparse
 from pathlib import Path
 
 from spf.evaluation.registry import METRICS
-from spf.evaluation.weights import FOLDER, Weights
+from spf.evaluation.weights import Weights
 
 
-def doctor(args: list[str]) -> None:
-    """``spf doctor --eval``: which of the metrics' published networks are here, missing, or not what they should be."""
-    parser = argparse.ArgumentParser("spf doctor", description="what this machine lacks")
-    parser.add_argument("--eval", action="store_true", required=True, help="the metrics' networks")
-    parser.add_argument("--weights", type=Path, default=FOLDER, help="folder of their files")
-    options = parser.parse_args(args)
+def networks(folder: Path) -> None:
+    """Prints which of the metrics' published networks are here, missing, or not what they should be: a line a file."""
     for name, entry in METRICS.items():
         for needed in entry.files:
-            print(f"{name:14} {needed.name:34} {state(needed, options.weights)}")
+            print(f"{name:14} {needed.name:34} {state(needed, folder)}")
 
 
 def state(needed: Weights, folder: Path) -> str:

@@ -70,8 +70,8 @@ class DualPathAlignment(StandardFineTuning):
         self.objective = objective
         sees = objective.needs("alignment", "image")
         self.hparams.update(objective=asdict(objective), clip=clip if sees else None)
-        self._frozen += (OneStepImages(self.backbone, Clip.load(clip), decoder, decoded_share) if sees else None,)
-        self._priors = Priors(priors, self.hashes["base"]) if objective.needs("priors") else None
+        self._frozen += (self._one_step_images(clip, decoder, decoded_share) if sees else None,)
+        self._priors = self._read_priors(priors) if objective.needs("priors") else None
         self._texts = OncePerText(lambda texts: self.images.clip.text(texts))
         self._portraits = OncePerPortrait(lambda images: self.images.embedded(images))
 
@@ -90,6 +90,12 @@ class DualPathAlignment(StandardFineTuning):
         # in a tuple, which torch does not register: no state_dict, no optimizer, no DDP or FSDP ever sees it
         self._frozen: tuple[Any, ...] = (original,)
         return response
+
+    def _one_step_images(self, clip: str, decoder: str, share: float) -> OneStepImages:
+        return OneStepImages(self.backbone, Clip.load(clip), decoder, share)
+
+    def _read_priors(self, source: str) -> Priors:
+        return Priors(source, self.hashes["base"])
 
     @property
     def reference(self) -> Backbone:

@@ -55,9 +55,3 @@ def test_what_lies_elsewhere_or_was_converted_is_found(tmp_path: Path) -> None:
         file.write_bytes(b"any")
         said = state(one, tmp_path)
         assert (said.startswith("wrong hash: ") if one.sha256 else "present: " in said) and str(file) in said
-
-
-def test_what_to_look_at_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["doctor"])
-    assert "--eval" in capsys.readouterr().err
