@@ -15,9 +15,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from spf.backbones import Backbone
 from spf.portraits.datamodule import PortraitBatch
 from spf.stages.fine_tuning import StandardFineTuning
 from spf.stages.weightless import WeightlessAlignment, portraits
+from spf.text import Prompt
 
 PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
     "32-true": (torch.float32, None), "bf16-mixed": (torch.float32, torch.bfloat16),
@@ -73,17 +75,30 @@ def footprint(module: StandardFineTuning, given: Setting) -> Footprint:
     module.log = lambda *_, **__: None
     stored, autocast = PRECISIONS[given.precision]
     with _Shapes(allow_non_fake_inputs=True), LiveBytes() as live:
-        _fake(module, stored)
+        _fake(module, None if stored == torch.float32 else stored)  # weights that are held in less stay so
         if autocast is not None and given.device == "cuda":
             _keep_norms_whole(module)
         weights = _weights(module)
         learn = [weight for weight in module.parameters() if weight.requires_grad]
         gradients = _bytes(learn)
-        before = live.now
+        if module.hparams["cache_texts"]:
+            _read_beforehand(module, chance[0])
+        before = live.peak = live.now
         _step(module, batch, learn, autocast, given.accumulates)
     spare = gradients if given.clips and given.device == "cuda" else 0  # AdamW's roots, without the fused kernel
     return Footprint(weights, gradients, 2 * gradients, sum(4 * one.numel() for one in learn) * given.averaged,
                      max(live.peak - before - gradients, spare))
+
+
+def _read_beforehand(module: StandardFineTuning, prompts: list[Prompt]) -> None:
+    """Texts that are read once, by encoders that stay on the CPU, are nothing that a step does on the device."""
+    for model in _models(module):
+        model.remember_texts(getattr(torch, module.hparams["frozen_dtype"]))
+        model.condition([*prompts, *(prompt.base for prompt in prompts)])
+
+
+def _models(module: StandardFineTuning) -> list[Backbone]:
+    return [module.backbone, *([module.reference] if isinstance(module, WeightlessAlignment) else [])]
 
 
 def _step(module: StandardFineTuning, batch: PortraitBatch, learn: list[nn.Parameter], autocast: torch.dtype | None,
@@ -143,14 +158,15 @@ class _RealTokens:
             return self.tokenizer(*given, **options)
 
 
-def _fake(module: StandardFineTuning, stored: torch.dtype) -> None:
+def _fake(module: StandardFineTuning, stored: torch.dtype | None) -> None:
     """Every weight becomes a fake one on the CPU, in ``stored`` where Lightning and ``on_fit_start`` see to it."""
-    roots = [(module, stored)]
+    roots: list[tuple[nn.Module, torch.dtype | None]] = [(module, stored)]
     if isinstance(module, WeightlessAlignment):
         reference, *images = module.frozen
         roots += [(reference.denoiser, stored), (reference, None), *((one, None) for one in images)]
-        reference.tokenizers = {name: _RealTokens(one) for name, one in reference.tokenizers.items()}
-    module.backbone.tokenizers = {name: _RealTokens(one) for name, one in module.backbone.tokenizers.items()}
+    for model in _models(module):
+        roots += [(model.encoders, None)]  # no part of the module where texts are read once
+        model.tokenizers = {name: _RealTokens(one) for name, one in model.tokenizers.items()}
     done = dict[int, Any]()
     for root, dtype in roots:
         for part in root.modules():
@@ -185,7 +201,8 @@ def _faked(value: Tensor, dtype: torch.dtype | None, done: dict[int, Any]) -> Te
 def _weights(module: StandardFineTuning) -> dict[str, int]:
     """Bytes by part; what is shared counts where it comes first."""
     own = module.backbone
-    parts: dict[str, nn.Module] = {"denoiser": own.denoiser, "VAE": own.vae, "text encoders": own.encoders}
+    parts: dict[str, nn.Module] = {"denoiser": own.denoiser, "VAE": own.vae}
+    parts |= {} if module.hparams["cache_texts"] else {"text encoders": own.encoders}
     if isinstance(module, WeightlessAlignment):
         parts |= dict(zip(("reference", "CLIP", "tiny decoder"), module.frozen, strict=False))
     seen = set[int]()
