@@ -116,6 +116,9 @@ class MMDiTBackbone(Backbone):
     def attention_parameters(self) -> list[str]:
         return [name for name, _ in self.denoiser.named_parameters() if ".attn." in name]
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.denoiser.transformer_blocks)
+
 
 def random_transformer(folder: Path) -> SD3Transformer2DModel:
     """A transformer of that folder's configuration with weights drawn from torch's global seed."""

@@ -114,6 +114,9 @@ class UNetBackbone(Backbone):
     def attention_parameters(self) -> list[str]:
         return [name for name, _ in self.denoiser.named_parameters() if ".attn2." in name]
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.denoiser.down_blocks, self.denoiser.mid_block, *self.denoiser.up_blocks]
+
 
 def random_unet(folder: Path) -> UNet2DConditionModel:
     """A UNet of that folder's configuration with weights drawn from torch's global seed."""
