@@ -1,4 +1,4 @@
-"""Backbone: what SPF-Portrait asks of a text-to-image model, and the four questions each model answers.
+"""Backbone: what SPF-Portrait asks of a text-to-image model, and the five questions each model answers.
 
 The two paths of Fig. 3 are two backbones: the response path learns, the reference path is its ``frozen_copy``.
 """
@@ -57,7 +57,7 @@ class Backbone(nn.Module, ABC):
         self._capture = Capture(denoiser, self.projections())
         self.eval()
 
-    # ---- the four questions ----
+    # ---- the five questions ----
 
     @abstractmethod
     def read(self, texts: Sequence[Prompt]) -> Conditions:
@@ -74,6 +74,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def attention_parameters(self) -> list[str]:
         """Names (in the denoiser) of the weights that stage 2 trains."""
+
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """The parts of the denoiser that run one after the other, and hold nearly all of its weights."""
 
     # ---- and how others know it ----
 

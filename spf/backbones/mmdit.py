@@ -147,6 +147,9 @@ class MMDiTBackbone(Backbone):
     def attention_parameters(self) -> list[str]:
         return [name for name, _ in self.denoiser.named_parameters() if ".attn." in name]
 
+    def blocks(self) -> list[nn.Module]:
+        return list(self.denoiser.transformer_blocks)
+
     def original_state(self) -> dict[str, Tensor]:
         """Transformer and VAE, in the names of SD 3.5; its text encoders are files of their own there."""
         return transformer_state(self.denoiser) | vae_state(self.vae)

@@ -113,6 +113,9 @@ class UNetBackbone(Backbone):
     def attention_parameters(self) -> list[str]:
         return [name for name, _ in self.denoiser.named_parameters() if ".attn2." in name]
 
+    def blocks(self) -> list[nn.Module]:
+        return [*self.denoiser.down_blocks, self.denoiser.mid_block, *self.denoiser.up_blocks]
+
     def original_state(self) -> dict[str, Tensor]:
         """UNet, VAE and text tower, in the names of SD 1.5."""
         return unet_state(self.denoiser) | vae_state(self.vae) | text_state(self.encoders["text_encoder"])

@@ -46,7 +46,10 @@ class SampleGrid(Callback):
         self._shown = -1
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Raises ValueError where averaged weights are to be shown and none are kept."""
+        """Raises ValueError where averaged weights are to be shown and none are kept, or a denoiser is sharded."""
+        if module.device_mesh is not None and self.prompts and self.every_n_steps:
+            raise ValueError("one process makes the samples, and holds only its share of a sharded denoiser: give "
+                             "--samples.every_n_steps 0")
         kept = [callback for callback in trainer.callbacks if isinstance(callback, Ema) and callback.decay]
         if self.ema and not kept:
             raise ValueError("samples.ema shows averaged weights, and none are kept: give --ema.decay, such as 0.999")

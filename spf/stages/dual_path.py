@@ -115,6 +115,11 @@ class DualPathAlignment(StandardFineTuning):
 
         return {"original": lambda: self.reference, **({"stage 1": stage1} if h["start"] else {})}
 
+    def configure_model(self) -> None:
+        """Raises ValueError where the denoiser would be sharded."""
+        if self.device_mesh is not None:
+            raise ValueError("stage 2 is not sharded, of which only attention learns: give trainer.strategy ddp")
+
     def on_fit_start(self) -> None:
         """What is not registered follows the model to its device."""
         self.reference.to(self.device)

@@ -24,6 +24,11 @@ class Ema(Callback):
         self.decay, self.updates, self.weights = decay, 0, dict[str, Tensor]()
         self._step = 0
 
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Raises ValueError for a sharded denoiser."""
+        if self.decay and module.device_mesh is not None:
+            raise ValueError("the weights of a sharded denoiser are not averaged: give --ema.decay 0")
+
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin at the weights of the model, or go on with those of the checkpoint."""
         if self.decay:

@@ -16,6 +16,7 @@ from spf.portraits.datamodule import PortraitBatch
 from spf.stages.randomness import draw
 from spf.stages.remembered import OncePerPortrait
 from spf.stages.resume import rewind
+from spf.stages.sharding import shard
 from spf.text import Prompt
 from spf.tuning import Full
 
@@ -108,6 +109,18 @@ class StandardFineTuning(LightningModule):
         if held == "bfloat16" and precision != "bf16-mixed":
             raise ValueError(f"model.frozen_dtype {held} needs trainer.precision bf16-mixed, not {precision}")
 
+    def configure_model(self) -> None:
+        """Shard the denoiser where the trainer's strategy is ``ModelParallelStrategy``.
+
+        Raises ValueError where only a part of it learns: that fits on each device.
+        """
+        if self.device_mesh is None:
+            return
+        if self.tuning != Full():
+            raise ValueError(f"only a denoiser that learns as a whole is sharded: train {self.tuning} with "
+                             "trainer.strategy ddp")
+        shard(self.backbone, self.device_mesh, self.trainer.precision)
+
     def on_train_start(self) -> None:
         """From here the tuning knows how long it has."""
         self.tuning.begin(self.backbone, int(self.trainer.estimated_stepping_batches))
@@ -172,12 +185,14 @@ class StandardFineTuning(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = {name: checkpoint["state_dict"][name] for name in self._trainable()}
+        saved = checkpoint["state_dict"]  # of a sharded model empty on all ranks but the first
+        checkpoint["state_dict"] = {name: saved[name] for name in self._trainable() if saved}
         checkpoint["tuning"] = self.tuning.state(self.backbone)
         checkpoint["samples_each"] = self.samples_each
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        missing = [name for name in self._trainable() if name not in checkpoint["state_dict"]]
+        saved = checkpoint.get("state_dict")  # a strategy that shards has taken it out, and loaded it
+        missing = [] if saved is None else [name for name in self._trainable() if name not in saved]
         if missing:
             raise ValueError(f"the checkpoint lacks {len(missing)} trained weights, {missing[0]} among them: it "
                              f"belongs to another base model than {self.hparams['base']!r}, or another tuning")
