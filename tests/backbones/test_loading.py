@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from spf.backbones import BASES, load_backbone
 from spf.backbones.loading import base_folder, load_weights
@@ -63,6 +63,18 @@ def test_position_ids_of_older_writers_are_harmless(tiny_sd15: Path, tmp_path: P
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     loaded = load_weights(CLIPTextModel, folder).state_dict()
     assert all(torch.equal(loaded[key], weights[f"text_model.{key}"]) for key in loaded)
+
+
+def test_a_text_towers_projection_may_lie_there_and_may_not_be_missed(tiny_sd35: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_sd35 / "text_encoder", tmp_path / "text_encoder")
+    projected = load_weights(CLIPTextModelWithProjection, folder)
+    tower = load_weights(CLIPTextModel, folder)  # has no use for it
+    assert all(map(torch.equal, tower.state_dict().values(), projected.text_model.state_dict().values()))
+    weights = load_file(folder / "model.safetensors")
+    del weights["text_projection.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match="text_projection.weight is missing"):
+        load_weights(CLIPTextModelWithProjection, folder)
 
 
 def test_attention_names_of_the_first_vae_are_read(tiny_sd15: Path, tmp_path: Path) -> None:
