@@ -122,3 +122,18 @@ def test_a_transformer_is_counted_too(tiny_sd35: Path) -> None:
     model, found = load_backbone(tiny_sd35), stage1(base=str(tiny_sd35))
     assert found.weights["denoiser"] == size(model.denoiser) and found.weights["text encoders"] == size(model.encoders)
     assert 0 < stage1(base=str(tiny_sd35), gradient_checkpointing=True).activations < found.activations
+
+
+@pytest.mark.parametrize("stage", [stage1, stage2])
+def test_texts_that_are_read_once_leave_the_device(stage: Any) -> None:
+    read, kept = stage(), stage(cache_texts=True)
+    assert read.weights["text encoders"] > 0 and "text encoders" not in kept.weights
+    assert kept.gradients == read.gradients and kept.activations <= read.activations
+
+
+def test_what_never_learns_takes_half() -> None:
+    half = Setting(2, 64, "bf16-mixed")
+    whole, held = stage2(half), stage2(half, frozen_dtype="bfloat16")
+    for part in ("VAE", "reference"):  # biases and norms stay whole
+        assert 0.5 * whole.weights[part] < held.weights[part] < 0.53 * whole.weights[part]
+    assert held.weights["CLIP"] == whole.weights["CLIP"] and held.gradients == whole.gradients
