@@ -28,7 +28,7 @@ from spf.pictures import save_png
 
 SHIPPED = Path(__file__).parent / "checkpoints" / "stage1.safetensors"
 MINIATURES = {"unet": "miniature", "mmdit": "miniature_mmdit"}
-QUICK, COUNTS = 96, {"validation": 250, "test": 500}  # portraits
+QUICK, COUNTS = 48, {"validation": 250, "test": 500}  # portraits
 AFTER1 = "after stage 1"
 
 

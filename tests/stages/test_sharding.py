@@ -53,12 +53,11 @@ def two_processes(rank: int, base: Path, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("tiny", ["tiny_sd15", "tiny_sd35"])
-def test_two_processes_find_the_loss_and_gradients_of_one(
-        tiny: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_find_the_loss_and_gradients_of_one(tiny_sd35: Path, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     """And what they capture carries them."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.multiprocessing.spawn(two_processes, (request.getfixturevalue(tiny), tmp_path), nprocs=2)
+    torch.multiprocessing.spawn(two_processes, (tiny_sd35, tmp_path), nprocs=2)
     assert (tmp_path / "0").exists() and (tmp_path / "1").exists()
 
 
