@@ -120,8 +120,8 @@ def export(checkpoint: str, out: str, to: Literal["diffusers", "single_file", "l
     Args:
         checkpoint: a .ckpt of ``spf fit``.
         out: a new folder; for single_file and kohya a new .safetensors file.
-        to: the whole model as diffusers has it; what the original checkpoint of its kind holds, in the names that
-            ComfyUI and Automatic1111 read; or of a LoRA or AdaLoRA what was added, in diffusers' or kohya's layout.
+        to: the whole model as diffusers has it; what the original checkpoint of its kind holds, in its names, those of
+            ComfyUI and Automatic1111; or of a LoRA or AdaLoRA what was added, in diffusers' or kohya's layout.
         dtype: of the weights.
         base: the original model, where the checkpoint's own name for it does not hold on this machine.
         ema: the averaged weights of the training, not its last ones.
