@@ -172,7 +172,8 @@ def miniature_mmdit(out: str = "runs/miniature_mmdit", t5_steps: int = 600, tran
     """Train the second miniature, an MM-DiT as Stable Diffusion 3.5 is, beside the first; each part resumes.
 
     Args:
-        out: where the base model's folder is made; copy it over ``spf/miniature/weights_mmdit`` to ship it.
+        out: where the base model's folder is made; to ship it copy it over ``spf/miniature/weights_mmdit``, with
+            links for the VAE, the CLIPs and their tokenizers, which ``spf/miniature/weights`` has.
         t5_steps: of its T5; VAE and CLIP are those of the miniature.
         transformer_steps: of the MM-DiT, batch 32.
         portraits: how many it learns from.

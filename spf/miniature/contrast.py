@@ -11,7 +11,14 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
 
 from spf.miniature.people import (
     ATTRIBUTES,
@@ -81,14 +88,25 @@ def _pools(vae: AutoencoderKL, share: float) -> list[tuple[int, Pictures]]:
 
 
 def save_clip(clip: CLIPModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """Write ``folder/clip``, as transformers reads it, and its text tower as ``folder/text_encoder``."""
+    """Write ``folder/clip``, as transformers reads it, and ``folder/text_encoder``, its text tower.
+
+    The latter has the projection too, which Stable Diffusion 3.5 reads and 1.5 does without.
+    """
     clip.save_pretrained(folder / "clip")
     tokenizer.save_pretrained(folder / "clip")
     size = clip.config.vision_config.image_size
     (folder / "clip" / "preprocessor_config.json").write_text(json.dumps({
         "image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": size},
         "crop_size": {"height": size, "width": size}, "image_mean": MEAN, "image_std": STD}, indent=2))
-    CLIPTextModel.from_pretrained(folder / "clip").save_pretrained(folder / "text_encoder")
+    text_tower(clip).save_pretrained(folder / "text_encoder")
+
+
+def text_tower(clip: CLIPModel) -> CLIPTextModelWithProjection:
+    """Its text half alone."""
+    tower = CLIPTextModelWithProjection(clip.config.text_config)
+    tower.text_model.load_state_dict(clip.text_model.state_dict())
+    tower.text_projection.load_state_dict(clip.text_projection.state_dict())
+    return tower
 
 
 def _loss(clip: CLIPModel, heads: nn.ModuleList, tokenizer: CLIPTokenizer, step: int,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import diffusers
 from diffusers import FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
-from transformers import CLIPModel, CLIPTextModelWithProjection
+from transformers import CLIPModel
 
+from spf.miniature.contrast import text_tower
 from spf.miniature.t5 import train_t5
 
 TRANSFORMER = {
@@ -46,11 +47,3 @@ def lay_out_mmdit(folder: Path, miniature: Path, t5_steps: int = 600) -> None:
     SD3Transformer2DModel(**TRANSFORMER).save_config(folder / "transformer")
     FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
     (folder / "model_index.json").write_text(json.dumps(INDEX, indent=2) + "\n")
-
-
-def text_tower(clip: CLIPModel) -> CLIPTextModelWithProjection:
-    """Its text half alone."""
-    tower = CLIPTextModelWithProjection(clip.config.text_config)
-    tower.text_model.load_state_dict(clip.text_model.state_dict())
-    tower.text_projection.load_state_dict(clip.text_projection.state_dict())
-    return tower
