@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import signal
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
@@ -85,7 +88,7 @@ class PortraitData(LightningDataModule):
         sampler = PortraitSampler(
             self.portraits, self.seed, rank, world_size, self.samples_per_step, lambda: self.samples_seen
         )
-        self._loader = DataLoader(
+        self._loader = _Loader(
             self.portraits,
             batch_size=self.train_batch_size,
             sampler=sampler,
@@ -94,7 +97,7 @@ class PortraitData(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             drop_last=True,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_ignore_signals,
+            worker_init_fn=_obey_the_training,
         )
         return self._loader
 
@@ -170,7 +173,27 @@ class PortraitData(LightningDataModule):
         self.trainer.accumulate_grad_batches = batches
 
 
-def _ignore_signals(_: int) -> None:
-    """SLURM and a terminal signal every process of a training; a worker that died of it would end the last step."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+class _Loader(DataLoader):
+    """Its workers do not hear the signals that SLURM and a terminal send to every process of a training.
+
+    A worker that died of one would end the step that is still to be finished. They are blocked before the workers
+    start, who inherit that: a worker that were to ignore them itself could be told before it does.
+    """
+
+    def __iter__(self) -> Iterator[PortraitBatch]:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT))
+        try:
+            return super().__iter__()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _obey_the_training(_: int) -> None:
+    """Lets SIGTERM end this worker where its own training sends it: so Python ends what is left when it exits."""
+
+    def listen() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=listen, daemon=True).start()

@@ -1,3 +1,8 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,6 +109,35 @@ def test_every_portrait_is_seen_once_per_epoch(greys: Path, workers: int):
     trainer = fit(listener, module, max_epochs=4, accumulate_grad_batches=3)
     assert trainer.global_step == 4 and len(listener.seen) == 36 == len(set(listener.seen))
     assert [epoch for _, epoch in listener.seen] == [number // 10 for number in range(36)]
+
+
+def test_workers_do_not_hear_the_signals_of_a_job(greys: Path):
+    heard: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
+    others = set(multiprocessing.active_children())
+    batches = iter(data(greys, num_workers=2).train_dataloader())
+    for worker in set(multiprocessing.active_children()) - others:
+        for number in numbers:  # at once: it may not have run a line of its own; another process sends, as SLURM does
+            subprocess.run(["kill", f"-{number}", str(worker.pid)], check=True)
+    assert len(next(batches).ids) == len(next(batches).ids) == 4 and not heard
+    batches._shutdown_workers()  # as Lightning does
+    for number, handler in before.items():
+        os.kill(os.getpid(), number)
+        signal.signal(number, handler)
+    assert heard == list(numbers), "the training itself still hears them"
+
+
+def test_workers_end_with_a_script_that_leaves_them(greys: Path):
+    script = f"""
+from spf.portraits.datamodule import PortraitData
+module = PortraitData({str(greys)!r}, 8, 4, num_workers=2)
+module.setup("fit")
+batches = iter(module.train_dataloader())
+print(len(next(batches).ids))
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
+    assert said.stdout.endswith("4\n") and "Traceback" not in said.stderr
 
 
 def test_any_number_of_devices_sees_the_same_portraits_in_a_step(greys: Path):
