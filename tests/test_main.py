@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusion3Pipeline, StableDiffusionPipeline
 from PIL import Image
 
 from spf.__main__ import main
@@ -26,13 +26,13 @@ def run(tiny_sd15: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def fit_arguments(base: Path, folder: Path, steps: int) -> list[str]:
+def fit_arguments(base: Path, folder: Path, steps: int, kind: str = "sd15") -> list[str]:
     changes = {"run": folder / "run", "model.base": base, "model.learning_rate": 1e-3, "data.resolution": 64,
                "data.source": folder / "portraits", "data.train_batch_size": 4, "data.num_workers": 0,
                "trainer.max_steps": steps, "trainer.log_every_n_steps": 1, "samples.steps": 2,
                "samples.every_n_steps": 2, "ema.decay": 0.9, "checkpoint.every_n_train_steps": 1,
                "trainer.enable_progress_bar": "false"}
-    return ["fit", "-c", "experiments/sd15/stage1.yaml",
+    return ["fit", "-c", f"experiments/{kind}/stage1.yaml",
             *(part for key, value in changes.items() for part in (f"--{key}", str(value)))]
 
 
@@ -137,6 +137,21 @@ def test_a_single_file_gives_our_image_in_a_stock_pipeline(run: Path, tiny_sd15:
     assert np.abs(image - stock(tiny_sd15)).max() > 5 / 255
     with pytest.raises(SystemExit, match=r"model\.safetensors is there; give another name or remove it"):
         main(["export", str(checkpoint), str(file), "--to", "single_file"])
+
+
+def test_stable_diffusion_3_5_goes_the_same_way(run: Path, tiny_sd35: Path, tmp_path: Path,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    main([*fit_arguments(tiny_sd35, run, 2, "sd35m"), "--run", str(tmp_path / "run")])
+    checkpoint, file = tmp_path / "run/checkpoints/last.ckpt", tmp_path / "model.safetensors"
+    main(["export", str(checkpoint), str(file), "--to", "single_file"])
+    original = StableDiffusion3Pipeline.from_pretrained(tiny_sd35)
+    encoders = {name: original.components[name] for name in ("text_encoder", "text_encoder_2", "text_encoder_3")}
+    read = StableDiffusion3Pipeline.from_single_file(file, config=str(tiny_sd35), local_files_only=True, **encoders)
+    theirs, untaught = (pipeline("a woman, blonde hair", num_inference_steps=3, guidance_scale=7.5, output_type="np",
+                                 latents=initial_noise([7], (16, 8, 8))).images[0] for pipeline in (read, original))
+    image = customised(checkpoint, tmp_path)
+    assert np.abs(image - theirs).max() <= 1.5 / 255 < 5 / 255 < np.abs(image - untaught).max()
 
 
 def test_a_lora_is_exported_alone_or_merged(run: Path, tiny_sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,

@@ -43,8 +43,8 @@ def weightless(base: str | Path) -> Backbone:
 
 def _config_folder(location: str) -> Path:
     path = CONFIGS.get(location, Path(location).expanduser())
-    if path.is_file():
-        return SD15_CONFIG  # the only single files that are read
+    if path.is_file():  # one of SD 3.5 is read from the folder of its base model alone
+        return path.parent if (path.parent / "model_index.json").is_file() else SD15_CONFIG
     if not (path / "model_index.json").is_file():
         raise FileNotFoundError(f"base model {location!r} is no diffusers folder here, and its configuration is not "
                                 f"known: give its folder, or one of {', '.join(BASES)}")

@@ -1,5 +1,6 @@
 """The shape of a base model without its weights, and the published sizes of those that are not here."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 
 from spf.backbones import load_backbone
-from spf.backbones.weightless import weightless
+from spf.backbones.mmdit import MMDiTBackbone
+from spf.backbones.weightless import SD35M_CONFIG, weightless
 from spf.text import Prompt
 
 
@@ -55,9 +57,12 @@ def test_texts_have_as_many_tokens_as_the_models_own_tokenizers_make() -> None:
     assert lengths == {"tokenizer": 77, "tokenizer_2": 77, "tokenizer_3": 256}
 
 
-def test_a_single_file_is_stable_diffusion_1_5(tmp_path: Path) -> None:
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert millions(weightless(tmp_path / "model.safetensors").denoiser) == pytest.approx(859.5, abs=0.1)
+def test_a_single_file_is_of_the_folder_around_it_or_stable_diffusion_1_5(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"")
+    assert millions(weightless(file).denoiser) == pytest.approx(859.5, abs=0.1)
+    shutil.copytree(SD35M_CONFIG, tmp_path, dirs_exist_ok=True)
+    assert isinstance(weightless(file), MMDiTBackbone)
 
 
 @pytest.mark.parametrize("base", ["models/nowhere", "someone/their-model"])
