@@ -60,8 +60,8 @@ demo: $(STAMP) ## paint portraits, teach the miniature by both stages, show what
 	$(SPF) generate experiments/miniature/demo.txt --target 'wearing round glasses' --count 1 --seed 1$(SEED)0 \
 		--guidance_scale 4 --checkpoint $(DEMO)/stage2/checkpoints/last.ckpt --out $(DEMO) $(if $(QUICK),--steps 4)
 
-test: $(STAMP) ## all tests; ARGS="-k floors" picks some
-	$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## all tests, one process a core; ARGS="-k floors" picks some, ARGS="-n 0" takes one process
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(STAMP) ## ruff's rules
 	$(BIN)/python -m ruff check .

@@ -1,6 +1,6 @@
 """Whether `spf doctor --fit` says what a training step takes: its estimate beside the measured peak.
 
-    python benchmarks/fit.py [--quick] [--threads N] [--out DIR]
+    python benchmarks/fit.py [--backbone unet|mmdit] [--quick] [--threads N] [--out DIR]
 
 Measured is a whole step of the shipped miniature recipes (training_step, backward, clipping, AdamW) in a process of its
 own: its greatest resident memory less that of the same process before the model was built (Linux alone, on the CPU).
@@ -40,8 +40,9 @@ STAGES = (1, 2)
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe of the miniature and what is changed in it."""
+    """A recipe of a miniature and what is changed in it."""
 
+    base: str
     stage: int
     batch: int
     precision: str
@@ -52,22 +53,22 @@ class Case:
         """Of `spf fit`."""
         changes = {"data.train_batch_size": self.batch, "trainer.precision": self.precision,
                    "model.gradient_checkpointing": str(self.checkpointed).lower(), "trainer.accelerator": "cpu"}
-        return ["-c", f"experiments/miniature/stage{self.stage}.yaml",
+        return ["-c", f"experiments/{self.base}/stage{self.stage}.yaml",
                 *(part for key, value in changes.items() for part in (f"--{key}", str(value)))]
 
 
-def cases(quick: bool) -> Iterator[Case]:
+def cases(base: str, quick: bool) -> Iterator[Case]:
     """Both stages; in a hurry stage 1 alone, at 32 portraits in float32."""
     some = product(STAGES[:1], (32,), ("32-true",), (False,))
     every = product(STAGES, (16, 32), ("32-true", "bf16-mixed"), (False, True))
-    yield from (Case(*one) for one in (some if quick else every))
+    yield from (Case(base, *one) for one in (some if quick else every))
 
 
 def measured(case: Case) -> float:
     """GiB of the second step."""
-    recipe = read_recipe("miniature", case.stage)
+    recipe = read_recipe(case.base, case.stage)
     recipe["model"]["init_args"]["gradient_checkpointing"] = case.checkpointed
-    base = Base("miniature", {"base": BASES["miniature"], "clip": CLIPS["miniature"]}, "", painted)
+    base = Base(case.base, {"base": BASES[case.base], "clip": CLIPS["miniature"]}, "", painted)
     batch = painted(case.batch)
     row, clip = STAGE1 if case.stage == 1 else SHIPPED, recipe["trainer"]["gradient_clip_val"]
     before, files = resident(), resident("RssFile")
@@ -81,13 +82,15 @@ def measured(case: Case) -> float:
 def main() -> None:
     """Estimate, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", choices=("unet", "mmdit"), default="unet", help="of which miniature")
     parser.add_argument("--quick", action="store_true", help="one case")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    base = "miniature" + "_mmdit" * (options.backbone == "mmdit")
     lines, ratios = [], []
-    for case in cases(options.quick):
+    for case in cases(base, options.quick):
         held, said = fresh(measured, case), estimate(case.arguments).total / GIB
         ratios.append(said / held)
         lines.append(f"| {case.stage} | {case.batch} | {case.precision} | {'yes' if case.checkpointed else 'no'} | "
@@ -95,14 +98,14 @@ def main() -> None:
         print(lines[-1], flush=True)
     if not options.quick:
         options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "fit.md").write_text("\n".join([*heading(options.threads), *lines]) + "\n")
+        (options.out / "fit.md").write_text("\n".join([*heading(base, options.threads), *lines]) + "\n")
     print(json.dumps({"cases": len(ratios), "worst_ratio": round(max(max(one, 1 / one) for one in ratios), 3)}))
 
 
-def heading(threads: int) -> list[str]:
+def heading(base: str, threads: int) -> list[str]:
     """Of the report."""
     return [f"# Estimated and measured memory of a training step, {date.today()}", "",
-            f"The miniature's recipes, 128 pixels; {threads} threads, {processor()}.",
+            f"The recipes of {base}, 128 pixels; {threads} threads, {processor()}.",
             "Measured: the greatest resident memory during the second step, less that before the model was built and "
             "pages of files (Linux alone).", "",
             "| stage | batch | precision | gradient checkpointing | estimate (GiB) | measured (GiB) | ratio |",
