@@ -59,7 +59,9 @@ def table(found: Footprint) -> str:
     rows = {f"weights: {name}": size for name, size in found.weights.items() if size}
     rows |= {"gradients of what learns": found.gradients, "AdamW's two moments": found.optimizer}
     rows |= {"moving average": found.averages} if found.averages else {}
-    rows |= {"activations at the peak": found.activations, "sum": found.total}
+    rows |= {"activations at the peak": found.activations}
+    rows |= {"compiled kernels": found.kernels} if found.kernels else {}
+    rows |= {"sum": found.total}
     return "\n".join(f"{name:26} {size / GIB:8.2f} GiB" for name, size in rows.items())
 
 

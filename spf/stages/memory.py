@@ -27,6 +27,11 @@ PRECISIONS: dict[str, tuple[torch.dtype, torch.dtype | None]] = {
 """Lightning's name -> the type of the weights, and that of autocast."""
 
 
+KERNELS = {True: 20 * 2**20, False: 45 * 2**20}
+"""Whether a CPU computes in float32 alone -> bytes its compiled kernels keep, whatever the batch (as measured with one
+and two portraits; benchmarks/reports). Of a GPU ``spf doctor`` leaves a share to such things."""
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes on one device."""
@@ -36,11 +41,13 @@ class Footprint:
     optimizer: int  # AdamW's two moments of what learns
     averages: int  # of ``--ema.decay``
     activations: int  # all else that is alive at the peak
+    kernels: int = 0  # what a CPU's compiled kernels keep
 
     @property
     def total(self) -> int:
         """At the peak."""
-        return sum(self.weights.values()) + self.gradients + self.optimizer + self.averages + self.activations
+        parts = (self.gradients, self.optimizer, self.averages, self.activations, self.kernels)
+        return sum(self.weights.values()) + sum(parts)
 
 
 @dataclass(frozen=True)
@@ -86,8 +93,9 @@ def footprint(module: StandardFineTuning, given: Setting) -> Footprint:
         before = live.peak = live.now
         _step(module, batch, learn, autocast, given.accumulates)
     spare = gradients if given.clips and given.device == "cuda" else 0  # AdamW's roots, without the fused kernel
+    kernels = KERNELS[autocast is None and stored == torch.float32] if given.device == "cpu" else 0
     return Footprint(weights, gradients, 2 * gradients, sum(4 * one.numel() for one in learn) * given.averaged,
-                     max(live.peak - before - gradients, spare))
+                     max(live.peak - before - gradients, spare), kernels)
 
 
 def _read_beforehand(module: StandardFineTuning, prompts: list[Prompt]) -> None:

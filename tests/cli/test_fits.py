@@ -1,5 +1,6 @@
 """The estimate of an experiment, and the settings that make it fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,8 @@ def test_the_table_has_a_line_a_part_and_the_sum() -> None:
     assert [line.split("  ")[0] for line in table(found).splitlines()] == [
         "weights: denoiser", "gradients of what learns", "AdamW's two moments", "activations at the peak", "sum"]
     assert table(found).endswith("6.50 GiB")
+    on_cpu = table(replace(found, kernels=GIB // 4)).splitlines()
+    assert on_cpu[-2].split() == ["compiled", "kernels", "0.25", "GiB"] and on_cpu[-1].endswith("6.75 GiB")
 
 
 def test_settings_are_tried_together_until_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:

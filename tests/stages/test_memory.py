@@ -101,8 +101,9 @@ def test_activations_answer_to_what_makes_them() -> None:
     half, whole = (stage1(Setting(batch, 128)).activations for batch in (8, 16))
     assert half < whole == pytest.approx(2 * half, rel=0.1)
     assert TWO.resolution == 64 and stage1(TWO).activations < half / 4
-    on_cpu, on_gpu = (stage1(Setting(16, 128, "bf16-mixed", device)).activations for device in ("cpu", "cuda"))
-    assert on_cpu < on_gpu < whole
+    on_cpu, on_gpu = (stage1(Setting(16, 128, "bf16-mixed", device)) for device in ("cpu", "cuda"))
+    assert on_cpu.activations < on_gpu.activations < whole and on_gpu.kernels == 0
+    assert 0 < stage1(Setting(2, 64, device="cpu")).kernels < on_cpu.kernels < on_cpu.total - on_cpu.activations
     checkpointed = stage1(Setting(16, 128), gradient_checkpointing=True).activations
     assert checkpointed < 0.7 * whole
 
