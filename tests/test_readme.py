@@ -104,6 +104,15 @@ def try_sbatch(arguments: list[str]) -> None:
     try_spf(["fit", "-c", *arguments[options + 1 :], "--print_config"])
 
 
+def try_hf(arguments: list[str]) -> None:
+    """Nothing is fetched; `hf download` takes one pattern an option, and further words for files, not for patterns."""
+    options = [word for word in zip(arguments, arguments[1:], strict=False) if word[0].startswith("--")]
+    patterns = [value for name, value in options if name in ("--include", "--exclude")]
+    assert [name for name, _ in options if name not in ("--include", "--exclude", "--local-dir")] == []
+    verb, source, *files = [word for word in arguments if word not in [part for option in options for part in option]]
+    assert verb == "download" and source.count("/") == 1 and not (files and patterns) and "*" not in "".join(files)
+
+
 def leave_out(arguments: list[str]) -> None:
     """Getting the sources or a base model, and going there."""
 
@@ -115,7 +124,7 @@ KINDS: dict[str, Callable[[list[str]], None]] = {
     "sbatch": try_sbatch,
     "git": leave_out,
     "cd": leave_out,
-    "hf": leave_out,
+    "hf": try_hf,
 }
 
 
@@ -144,6 +153,7 @@ def test_commands_are_read_as_a_shell_would() -> None:
     "python setup.py install",
     "make no-such-verb",
     "make train-stage1 BASE=sd15 ARGS='--trainer.device 8'",
+    "hf download someone/model --include '*.json' '*.txt'",
     "spf no-such-verb",
     "spf generate 'a woman' --targt glasses",
     "spf fit -c experiments/sd15/stage1.yaml --model.learning_rat 1",

@@ -107,13 +107,10 @@ class Backbone(nn.Module, ABC):
     def remember_texts(self, dtype: torch.dtype = torch.float32) -> None:
         """From now on each text is read once, and the encoders stay where they are, whatever the backbone moves to.
 
-        They are then no part of the module any more, which is moved, sharded and broadcast. ``dtype`` is as of
-        ``OncePerPrompt``.
+        ``dtype`` is as of ``OncePerPrompt``.
         """
-        encoders = self.encoders
-        del self.encoders
-        object.__setattr__(self, "encoders", encoders)  # unseen by torch
-        self._remembered = OncePerPrompt(self.read, next(encoders.parameters()).device, dtype)
+        self._hide(self.encoders)
+        self._remembered = OncePerPrompt(self.read, next(self.encoders.parameters()).device, dtype)
 
     def denoise(self, x_t: Tensor, t: Tensor, conditions: Conditions, capture: bool = False) -> Prediction:
         """The denoiser's output for x_t (B,C,h,w), t (B,); with ``capture`` also one record a cross-attention layer.
@@ -175,9 +172,19 @@ class Backbone(nn.Module, ABC):
 
     def frozen_copy(self) -> Backbone:
         """The reference path: a copy of the denoiser with nothing to learn; everything frozen is shared, not copied."""
-        shared = (self.vae, self.encoders, self.tokenizers, self.scheduler, self._remembered)
+        shared = (self.vae, self.encoders, self.tokenizers, self.scheduler, self._remembered, *self.denoiser.buffers())
         # deepcopy keeps what its memo already holds
         return copy.deepcopy(self, {id(part): part for part in shared}).requires_grad_(False).eval()
+
+    def share(self, other: Backbone) -> None:
+        """Take VAE, text encoders and what they have read from ``other``, a model that has the same ones."""
+        self.vae, self._remembered = other.vae, other._remembered
+        self._hide(other.encoders)
+
+    def _hide(self, encoders: nn.ModuleDict) -> None:
+        """Text encoders that are no part of the module: not moved, sharded or broadcast with it."""
+        del self.encoders
+        object.__setattr__(self, "encoders", encoders)  # unseen by torch
 
     def hold_frozen(self, dtype: torch.dtype) -> None:
         """Keep in ``dtype`` what does not learn and autocast rounds at each use: matrices of VAE, encoders, denoiser.

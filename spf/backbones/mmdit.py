@@ -134,7 +134,11 @@ class MMDiTBackbone(Backbone):
         tokenizer = self.tokenizers["tokenizer_3"]
         tokens = tokenize(texts, tokenizer, min(T5_TOKENS, tokenizer.model_max_length))
         encoder = self.encoders["text_encoder_3"]
-        return [tokens], encoder(tokens.ids.to(encoder.device))[0]
+        kind = encoder.device.type
+        # what T5 computes is greater than float16 can say
+        computes = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != torch.float16
+        with torch.autocast(kind, torch.bfloat16, enabled=computes):
+            return [tokens], encoder(tokens.ids.to(encoder.device))[0]
 
     def forward_denoiser(self, x_t: Tensor, t: Tensor, conditions: Conditions) -> Tensor:
         sequence, pooled = conditions.sequence.to(x_t.dtype), conditions.pooled.to(x_t.dtype)

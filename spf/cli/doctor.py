@@ -38,6 +38,7 @@ def fits(training: list[str], memory: float | None) -> None:
         memory = torch.cuda.get_device_properties(0).total_memory / GIB
     found = estimate(training)
     print(table(found), flush=True)
+    print(f"DDP over several devices holds gradients twice: {found.gradients / GIB:.2f} GiB more on each", flush=True)
     if memory is not None:
         for line in advice(training, found, memory):
             print(line, flush=True)

@@ -85,7 +85,7 @@ def advice(training: list[str], found: Footprint, memory: float) -> Iterator[str
 
 
 def changes(config: Namespace) -> Iterator[list[str]]:
-    """Options that make a step smaller, first those that change nothing that is learnt."""
+    """Options that make a step smaller, first those that change nothing that is learnt; last what is for few texts."""
     model, data, batches = config.model.init_args, config.data, config.trainer.accumulate_grad_batches
     if not model.gradient_checkpointing:
         yield ["--model.gradient_checkpointing", "true"]
@@ -99,3 +99,5 @@ def changes(config: Namespace) -> Iterator[list[str]]:
         batch, batches = batch // 2, 2 * batches
         accumulated = [] if data.global_batch_size else ["--trainer.accumulate_grad_batches", str(batches)]
         yield ["--data.train_batch_size", str(batch), *accumulated]
+    if not model.cache_texts:
+        yield ["--model.cache_texts", "true"]

@@ -93,6 +93,7 @@ class PortraitData(LightningDataModule):
             batch_size=self.train_batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            multiprocessing_context="fork" if self.num_workers else None,  # they inherit what signals are blocked
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             drop_last=True,

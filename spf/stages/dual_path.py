@@ -111,7 +111,7 @@ class DualPathAlignment(StandardFineTuning):
         h = self.hparams
 
         def stage1() -> Backbone:
-            return self._held(start_models(h["base"], h["start"])[1].requires_grad_(False))
+            return self._beside(start_models(h["base"], h["start"])[1])
 
         return {"original": lambda: self.reference, **({"stage 1": stage1} if h["start"] else {})}
 

@@ -9,6 +9,7 @@ from diffusers.optimization import get_scheduler
 from lightning import LightningModule
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from spf.backbones import Backbone, load_backbone
 from spf.notation import Conditions, Prediction, Tuning
@@ -88,7 +89,13 @@ class StandardFineTuning(LightningModule):
 
     def earlier(self) -> dict[str, Callable[[], Backbone]]:
         """The models that the current one is shown beside, by name."""
-        return {"original": lambda: self._held(self._initial().requires_grad_(False))}
+        return {"original": lambda: self._beside(self._initial())}
+
+    def _beside(self, model: Backbone) -> Backbone:
+        """An earlier model, frozen; all but its denoiser is the current one's, and on the device already."""
+        model.requires_grad_(False).share(self.backbone)
+        model.hold_frozen(getattr(torch, self.hparams["frozen_dtype"]))
+        return model
 
     def _held(self, model: Backbone) -> Backbone:
         """The model, its frozen weights and text encoders as the options have them."""
@@ -108,6 +115,9 @@ class StandardFineTuning(LightningModule):
         held, precision = self.hparams["frozen_dtype"], self.trainer.precision
         if held == "bfloat16" and precision != "bf16-mixed":
             raise ValueError(f"model.frozen_dtype {held} needs trainer.precision bf16-mixed, not {precision}")
+        # no buffer ever changes; DDP would send all of them (0.9 GB of SD 3.5) before each step
+        ignore = DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+        ignore(self, [name for name, _ in self.named_buffers()])
 
     def configure_model(self) -> None:
         """Shard the denoiser where the trainer's strategy is ``ModelParallelStrategy``.

@@ -40,8 +40,8 @@ def chosen(count: int, ids: Sequence[str], seed: int, epochs: Sequence[int]) -> 
 def _draw_one(process: Process, shape: tuple[int, int, int],
               generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor, float]:
     t = process.times(1, generator)
-    noise, posterior = torch.randn(2, *shape, generator=generator)
-    return t, noise, posterior, float(torch.rand((), generator=generator))
+    noise, posterior = torch.randn(2, *shape, generator=generator, dtype=torch.float32)
+    return t, noise, posterior, float(torch.rand((), generator=generator, dtype=torch.float32))
 
 
 def _generator(seed: int, epoch: int, sample_id: str) -> torch.Generator:

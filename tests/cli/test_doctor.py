@@ -22,7 +22,8 @@ def of_ten(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def test_the_table_has_a_verdict_where_the_memory_is_known(of_ten: list, capsys: pytest.CaptureFixture[str]) -> None:
     main([*SMALL, "--memory", "12", "--data.train_batch_size", "4"])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-2].split() == ["sum", "10.00", "GiB"] and lines[-1].startswith("fits into 12 GiB")
+    assert lines[-3].split() == ["sum", "10.00", "GiB"] and lines[-2].endswith("1.00 GiB more on each")
+    assert lines[-1].startswith("fits into 12 GiB")
     assert of_ten == [[*SMALL[2:], "--data.train_batch_size", "4"]]
 
 

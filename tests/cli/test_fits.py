@@ -87,7 +87,8 @@ def test_nothing_may_help(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_only_what_applies_is_tried() -> None:
     halves = [["--data.train_batch_size", str(size), "--trainer.accumulate_grad_batches", str(8 // size)]
               for size in (4, 2, 1)]
-    assert options("-c", STAGE1) == halves
+    assert options("-c", STAGE1) == [*halves, ["--model.cache_texts", "true"]]
+    assert options("-c", STAGE1, "--model.cache_texts", "true") == halves
     assert options("-c", STAGE1, "--data.global_batch_size", "16")[0] == ["--data.train_batch_size", "4"]
     assert options("-c", STAGE2, "--model.decoder", "vae")[:2] == [["--model.gradient_checkpointing", "true"],
                                                                   ["--model.decoder", "checkpointed"]]

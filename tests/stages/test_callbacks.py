@@ -82,4 +82,6 @@ def test_after_a_resume_the_original_is_the_base_model_again(tiny_sd15: Path) ->
     stage = StandardFineTuning(str(tiny_sd15))
     untouched = stage.backbone.denoiser.conv_in.weight.detach().clone()
     torch.nn.init.ones_(stage.backbone.denoiser.conv_in.weight)
-    assert torch.equal(stage.earlier()["original"]().denoiser.conv_in.weight, untouched)
+    original = stage.earlier()["original"]()
+    assert torch.equal(original.denoiser.conv_in.weight, untouched)
+    assert original.vae is stage.backbone.vae and original.encoders is stage.backbone.encoders  # once in memory

@@ -5,7 +5,9 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import distributed
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
 
 from spf.customised import load_lineage
 from spf.notation import Tuning
@@ -23,6 +25,19 @@ def trainer(folder: Path, steps: int, **more: Any) -> Trainer:
 
 def data(source: Path) -> PortraitData:
     return PortraitData(str(source), resolution=64, train_batch_size=4, num_workers=0)
+
+
+def test_ddp_sends_no_buffers(tiny_sd35: Path, tmp_path: Path) -> None:
+    """None changes, and the table of places of Stable Diffusion 3.5 Medium takes 864 MiB."""
+    stage = StandardFineTuning(str(tiny_sd35))
+    stage.trainer = trainer(tmp_path, 1)
+    stage.setup("fit")
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        wrapped = DistributedDataParallel(stage)
+        assert list(stage.buffers()) and not wrapped.modules_buffers
+    finally:
+        distributed.destroy_process_group()
 
 
 def loss(stage: StandardFineTuning, batch: PortraitBatch) -> torch.Tensor:
