@@ -7,6 +7,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the same arithmetic everywhere, and n
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
@@ -23,6 +24,13 @@ NARROW = {
     "vae": {"block_out_channels": (32, 32, 32, 32), "sample_size": 64},
     "text_encoder": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Which tests came before, in this process or in another, changes nothing of what a test draws."""
+    torch.manual_seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

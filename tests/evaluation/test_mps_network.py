@@ -102,7 +102,7 @@ def test_published_files_are_read_in_float32(file: str, tmp_path: Path) -> None:
     rotary = "cross_model.layers.3.1.fn.rotary_emb.inv_freq"
     assert torch.equal(loaded.state_dict()[rotary], network.state_dict()[rotary].half().float())
     images = noise(3, 3, 28, 28)
-    assert torch.allclose(loaded(images, TEXTS), network(images, TEXTS), rtol=0.05)
+    assert torch.allclose(loaded(images, TEXTS), network(images, TEXTS), rtol=0.05, atol=0.01)  # of scores up to 3
     assert len(loaded.describe()["weights"]) == 64 and loaded.describe()["threshold"] == 0.3
     save_file({**tensors, "model.more": torch.ones(1)}, tmp_path / file)
     with pytest.raises(ValueError, match="does not fit MpsNetwork.*model.more"):
